@@ -1,0 +1,1 @@
+"""Hookbrook: a self-hosted event gateway."""
