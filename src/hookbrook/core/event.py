@@ -1,0 +1,204 @@
+"""The event: what happened, immutable, appended once to the log.
+
+`NewEvent` is what an append takes; `Event` is what the log holds. Data is kept as the bytes that arrived, because
+parsing and writing JSON again turns `1E400` into `Infinity` and drops a repeated key. `kind` records once, at the
+door, how those bytes can be shown: as JSON, as text, or not at all.
+
+Times are whole microseconds since the Unix epoch, UTC.
+"""
+
+import base64
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import msgspec
+
+from hookbrook.core.channel import DEFAULT_TYPE
+from hookbrook.errors import Invalid
+
+Kind = Literal["json", "text", "binary"]
+
+DEFAULT_TENANT = "default"
+JSON_TYPE = "application/json"
+TEXT_TYPE = "text/plain; charset=utf-8"
+BINARY_TYPE = "application/octet-stream"
+
+#: The longest content type in use today has about 90 characters.
+MAX_CONTENT_TYPE_LENGTH = 200
+_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that is not yet in the log. Whoever makes one has checked every field."""
+
+    id: str
+    channels: tuple[str, ...]
+    type: str = DEFAULT_TYPE
+    tenant: str = DEFAULT_TENANT
+    #: The name of the source at which it arrived, or None if it was published.
+    source: str | None = None
+    time: int
+    content_type: str
+    kind: Kind
+    data: bytes
+    #: JSON of the provider's request (`method`, `query`, `headers`, `address`, `verified`, `covers`), or None.
+    request: bytes | None = None
+    #: Where `dedupe_id` must be unique within the tenant: "" for the publish door, else the source's id.
+    scope: str = ""
+    dedupe_id: str
+    #: Fingerprint of the content; the same id with another digest is a conflict. Empty: repeats are never conflicts.
+    digest: bytes = b""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """An event of the log."""
+
+    seq: int
+    epoch: str
+    id: str
+    channels: tuple[str, ...]
+    type: str
+    tenant: str
+    source: str | None
+    time: int
+    #: When it was appended; never decreases along the log, whatever the clock does.
+    appended: int
+    content_type: str
+    kind: Kind
+    data: bytes
+    request: bytes | None = None
+
+    @property
+    def cursor(self) -> str:
+        return f"{self.epoch}-{self.seq}"
+
+
+class Appended(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one event of an append."""
+
+    id: str
+    seq: int
+    epoch: str
+    #: True: the log already had it, and this names the first.
+    duplicate: bool = False
+
+    @property
+    def cursor(self) -> str:
+        return f"{self.epoch}-{self.seq}"
+
+
+def digest(channels: tuple[str, ...], type: str, content_type: str, data: bytes) -> bytes:
+    """16 bytes that differ if any of what a publisher says about the event differs; the time is left out on
+    purpose, since a client that retries may stamp the event again."""
+    fingerprint = hashlib.blake2b(digest_size=16)
+    head = "\0".join((*channels, "", type, content_type, ""))
+    fingerprint.update(head.encode())
+    fingerprint.update(data)
+    return fingerprint.digest()
+
+
+def is_json_type(content_type: str) -> bool:
+    """`application/json` and every `+json` suffix (RFC 6839 section 3.1)."""
+    essence = content_type.partition(";")[0].strip().lower()
+    return essence in ("application/json", "text/json") or essence.endswith("+json")
+
+
+def kind_of(content_type: str, data: bytes) -> Kind:
+    """How bytes of this label can be shown, by looking at them: a wrong label falls back to text, then to binary."""
+    if is_json_type(content_type) and is_json(data):
+        return "json"
+    return "text" if is_utf8(data) else "binary"
+
+
+def is_json(data: bytes) -> bool:
+    """Whether the bytes are one JSON value. Nothing is built: the decoder only walks over them."""
+    try:
+        _raw_json.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return False
+    # msgspec.Raw checks the structure but not that strings hold valid UTF-8.
+    return is_utf8(data)
+
+
+def is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+_raw_json = msgspec.json.Decoder(msgspec.Raw)
+
+
+def format_time(time_us: int) -> str:
+    """RFC 3339 in UTC, with as many fraction digits as needed: 0, 3 or 6."""
+    moment = _UNIX_EPOCH + timedelta(microseconds=time_us)
+    digits = 0 if time_us % 1_000_000 == 0 else 6 if time_us % 1000 else 3
+    precision = {0: "seconds", 3: "milliseconds", 6: "microseconds"}[digits]
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def parse_time(text: str, field: str = "time") -> int:
+    """Microseconds since the Unix epoch from RFC 3339; a time without an offset is refused. Raises `Invalid`."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or len(text) < len("2026-01-01T00:00:00Z"):
+        raise Invalid.of(field, "must be an RFC 3339 time with an offset, such as 2026-11-23T16:20:00Z")
+    try:
+        return (moment - _UNIX_EPOCH) // _MICROSECOND
+    except OverflowError:
+        raise Invalid.of(field, "is out of range") from None
+
+
+class _Wire(msgspec.Struct, omit_defaults=True):
+    """The JSON form (DESIGN section 5), in the order in which people read it."""
+
+    id: str
+    channels: tuple[str, ...]
+    type: str
+    tenant: str
+    source: str | None
+    time: str
+    content_type: str
+    data: msgspec.Raw | str | msgspec.UnsetType = msgspec.UNSET
+    data_base64: str | msgspec.UnsetType = msgspec.UNSET
+    cursor: str = ""
+    request: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def to_json(event: Event, *, channels: tuple[str, ...] | None = None, request: bool = False) -> bytes:
+    """The event as one JSON object.
+
+    JSON data is embedded byte for byte, text as a string, anything else as `data_base64`.
+
+    Args:
+        channels: name only these, for a reader who may not know of the others.
+        request: also show the provider's request as it arrived.
+    """
+    wire = _Wire(
+        id=event.id,
+        channels=event.channels if channels is None else channels,
+        type=event.type,
+        tenant=event.tenant,
+        source=event.source,
+        time=format_time(event.time),
+        content_type=event.content_type,
+        cursor=event.cursor,
+    )
+    if event.kind == "json":
+        wire.data = msgspec.Raw(event.data)
+    elif event.kind == "text":
+        wire.data = event.data.decode()
+    else:
+        wire.data_base64 = base64.b64encode(event.data).decode()
+    if request and event.request is not None:
+        wire.request = msgspec.Raw(event.request)
+    return _encoder.encode(wire)

@@ -1,0 +1,214 @@
+"""The ports of the store: what everything above it may rely on, whichever database lies below.
+
+Three small ports make one store. `Log` appends events and reads them back; `Deliveries` keeps what is owed to
+endpoints; `Registry` keeps the few things that people configure. All are asynchronous, all may be called by many tasks
+at once, and several processes may write where the backend allows it. Nothing above this module knows SQL.
+
+Each MUST below has a test in `tests/conformance`, which runs on every backend.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from hookbrook.core.cursor import Epochs
+from hookbrook.core.delivery import Attempt, Delivery, Happening, NewDelivery, Outcome, State
+from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.event import Appended, Event, NewEvent
+from hookbrook.core.key import ApiKey
+from hookbrook.core.source import Source
+from hookbrook.errors import Conflict, StoreError
+
+#: Called in the event loop with the events of one commit, in seq order. Must not block and must not raise.
+Listener = Callable[[Sequence[Event]], None]
+
+R = TypeVar("R", Source, Endpoint, ApiKey)
+
+
+class StaleRouting(StoreError):
+    """The events were matched against routes that have changed since: read the routes, match and append again."""
+
+
+class IdConflict(Conflict):
+    """An id that the log already has, with other content. `index` is its place in the batch."""
+
+    def __init__(self, index: int, event_id: str) -> None:
+        super().__init__(f"The id {event_id!r} was already used for an event with other content.")
+        self.index = index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Where the log begins and ends."""
+
+    #: Seq of the oldest event that can still be read; `tail + 1` if there is none.
+    oldest: int
+    #: Seq of the newest event; 0 if there never was one.
+    tail: int
+    epochs: Epochs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Which events to read."""
+
+    #: None reads every tenant's; only administrators and our own machinery may.
+    tenant: str | None
+    channels: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some events, and how far the store has looked for them."""
+
+    events: list[Event]
+    #: No further event matches between the page's start and this seq (the last seq looked at).
+    scanned_to: int
+    #: The log's tail at the moment of reading.
+    tail: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A delivery that may be attempted now, with the event it delivers."""
+
+    delivery_id: str
+    endpoint_id: str
+    #: Attempts made so far.
+    attempts: int
+    event: Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryQuery:
+    tenant: str | None = None
+    state: State | None = None
+    endpoint_id: str | None = None
+    event_id: str | None = None
+    #: Created at or after, and before.
+    since: int | None = None
+    until: int | None = None
+    #: Only ids below this one: the page after the one that ended with it (newest first).
+    before_id: str | None = None
+    limit: int = 50
+
+
+class Log(Protocol):
+    async def append(
+        self,
+        events: Sequence[NewEvent],
+        owed: Sequence[Sequence[NewDelivery]],
+        routing_version: int,
+    ) -> list[Appended]:
+        """Append the events and the deliveries that each owes (`owed[i]` for `events[i]`): all of them or none.
+
+        MUST return only when the events are durable. MUST number them without a gap in commit order.
+        MUST answer an id already known in its `(tenant, scope)` with the first event, `duplicate=True`, and owe nothing for it;
+        also when the first stands earlier in the same batch. An event whose digest differs from the first's raises
+        `IdConflict` (unless either digest is empty), and nothing of the batch is kept.
+
+        Raises `StaleRouting`, `IdConflict`, `StoreFull`, `StoreUnavailable`, `StoreDamaged`.
+        """
+
+    def follow(self, listener: Listener) -> Bounds:
+        """Call the listener with every event that is committed after the returned bounds, without a gap and in order.
+
+        MUST be atomic: an event is either within the returned tail or will reach the listener. Each call of
+        `append` returns only after the listeners of this process have seen its events.
+        """
+
+    def unfollow(self, listener: Listener) -> None: ...
+
+    async def bounds(self) -> Bounds: ...
+
+    async def read(self, query: Query, *, after: int, limit: int) -> Page:
+        """The matching events with `seq > after` in order, at most `limit` of them.
+
+        MUST bound the rows it looks at: a page may be empty though more follows, and then `scanned_to < tail`.
+        """
+
+    async def read_back(self, query: Query, *, before: int, limit: int) -> Page:
+        """The matching events with `seq < before`, newest first; here `scanned_to` is the lowest seq looked at."""
+
+    async def seq_at(self, time_us: int) -> int:
+        """The seq of the last event appended before that time, or of the last trimmed one."""
+
+    async def event(self, tenant: str | None, event_id: str) -> Event | None: ...
+
+    async def trim(self, *, appended_before: int | None, keep: int | None, limit: int) -> int:
+        """Remove up to `limit` of the oldest events that were appended before that time, or are not among the newest
+        `keep`, and return how many were removed.
+
+        MUST keep the data of an event that is still owed (pending or held), though streams no longer see it.
+        """
+
+
+class Deliveries(Protocol):
+    async def due(self, endpoint_id: str, *, now: int, limit: int, excluding: Sequence[str]) -> list[Due]:
+        """Pending deliveries of the endpoint whose time has come, the longest due first."""
+
+    async def next_due(self) -> dict[str, int]:
+        """endpoint id -> time of its next due delivery, for each endpoint with a pending one."""
+
+    async def next_due_of(self, endpoint_id: str) -> int | None: ...
+
+    async def record(self, outcomes: Sequence[Outcome], *, now: int) -> None:
+        """Keep the attempts, and move each delivery on that is still pending (one that was cancelled stays so)."""
+
+    async def change(self, delivery_id: str, happening: Happening, *, now: int) -> Delivery:
+        """Apply what a person did (RESENT, CANCELLED). Raises `NotFound`, or `Conflict` by the table."""
+
+    async def delivery(self, delivery_id: str) -> Delivery | None: ...
+
+    async def deliveries(self, query: DeliveryQuery) -> list[Delivery]: ...
+
+    async def attempts(self, delivery_id: str) -> list[Attempt]:
+        """Oldest first."""
+
+
+class Registry(Protocol):
+    async def save(self, record: R) -> R:
+        """Insert a record of revision 1, or replace the one of the revision before.
+
+        MUST raise `Conflict` if the stored revision is another, or a source's name or a key's hash is taken. A saved or deleted
+        endpoint MUST raise the routing version in the same transaction; disabling it holds its pending deliveries,
+        enabling releases them, deleting cancels them.
+        """
+
+    async def delete(self, kind: type[R], record_id: str) -> R | None: ...
+
+    async def get(self, kind: type[R], record_id: str) -> R | None: ...
+
+    async def list(self, kind: type[R], *, tenant: str | None = None, after_id: str = "", limit: int = 1000) -> list[R]:
+        """In the order of their ids."""
+
+    async def routes(self) -> tuple[int, "list[Endpoint]"]:
+        """The routing version and all endpoints, read together."""
+
+    async def secret(self, name: str, fresh: bytes) -> bytes:
+        """The installation's secret of that name; the first caller's `fresh` becomes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    ok: bool
+    #: What is wrong, in a sentence for the operator.
+    reason: str = ""
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+class Store(Log, Deliveries, Registry, Protocol):
+    """The whole of it."""
+
+    async def open(self) -> None:
+        """Take hold of the database, bring its schema up to date, open a new epoch.
+
+        Raises `ConfigError` or a `StoreError` with a sentence that says what to do.
+        """
+
+    async def close(self) -> None:
+        """Finish what was accepted, then let go. Later calls raise `StoreUnavailable`."""
+
+    async def health(self) -> Health:
+        """Whether an append would be accepted now."""
