@@ -2,7 +2,7 @@
 
 The whole set carries a number, the routing version, which changes with every change of an endpoint. An append says
 against which version its events were matched; the store refuses it if that is no longer the newest, and the events are
-matched again. So no event misses an endpoint whose creation was acknowledged before, on whichever node it was published.
+matched again. So no event misses an endpoint whose creation was acknowledged before, on whichever node it arrives.
 """
 
 from collections.abc import Iterable

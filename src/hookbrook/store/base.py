@@ -104,9 +104,9 @@ class Log(Protocol):
         """Append the events and the deliveries that each owes (`owed[i]` for `events[i]`): all of them or none.
 
         MUST return only when the events are durable. MUST number them without a gap in commit order.
-        MUST answer an id already known in its `(tenant, scope)` with the first event, `duplicate=True`, and owe nothing for it;
-        also when the first stands earlier in the same batch. An event whose digest differs from the first's raises
-        `IdConflict` (unless either digest is empty), and nothing of the batch is kept.
+        MUST answer an id already known in its `(tenant, scope)` with the first event, `duplicate=True`, and owe
+        nothing for it; also when the first stands earlier in the same batch. An event whose digest differs from the
+        first's raises `IdConflict` (unless either digest is empty), and nothing of the batch is kept.
 
         Raises `StaleRouting`, `IdConflict`, `StoreFull`, `StoreUnavailable`, `StoreDamaged`.
         """
@@ -171,19 +171,21 @@ class Registry(Protocol):
     async def save(self, record: R) -> R:
         """Insert a record of revision 1, or replace the one of the revision before.
 
-        MUST raise `Conflict` if the stored revision is another, or a source's name or a key's hash is taken. A saved or deleted
-        endpoint MUST raise the routing version in the same transaction; disabling it holds its pending deliveries,
-        enabling releases them, deleting cancels them.
+        MUST raise `Conflict` if the stored revision is another, or a source's name or a key's hash is taken.
+        A saved or deleted endpoint MUST raise the routing version in the same transaction; disabling it holds its
+        pending deliveries, enabling releases them (due now), deleting cancels them.
         """
 
     async def delete(self, kind: type[R], record_id: str) -> R | None: ...
 
     async def get(self, kind: type[R], record_id: str) -> R | None: ...
 
-    async def list(self, kind: type[R], *, tenant: str | None = None, after_id: str = "", limit: int = 1000) -> list[R]:
+    async def records(
+        self, kind: type[R], *, tenant: str | None = None, after_id: str = "", limit: int = 1000
+    ) -> list[R]:
         """In the order of their ids."""
 
-    async def routes(self) -> tuple[int, "list[Endpoint]"]:
+    async def routes(self) -> tuple[int, list[Endpoint]]:
         """The routing version and all endpoints, read together."""
 
     async def secret(self, name: str, fresh: bytes) -> bytes:

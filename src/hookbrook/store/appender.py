@@ -1,0 +1,62 @@
+"""The one way into the log: match the events with the routes, append them with what they owe, tell the dispatcher.
+
+Matching happens outside the store's lock, against the routes held in memory. If those turn out to be old, the store
+refuses the append, the routes are read anew and the events are matched again.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+
+from hookbrook.core.delivery import NewDelivery
+from hookbrook.core.event import Appended, NewEvent
+from hookbrook.core.ids import new_id
+from hookbrook.core.routing import Routes
+from hookbrook.store.base import Log, StaleRouting
+from hookbrook.store.catalog import Catalog
+
+#: Called in the event loop after the commit, for each new event that is owed to somebody.
+OwedListener = Callable[[NewEvent, Appended, Sequence[NewDelivery]], None]
+
+#: Endpoints would have to change between every match and append for this not to suffice.
+MAX_MATCHES = 20
+
+
+class Appender:
+    """Every publish, every webhook and every operational event goes through `append`."""
+
+    def __init__(self, log: Log, catalog: Catalog, clock: Callable[[], int]) -> None:
+        self._log = log
+        self._catalog = catalog
+        self._clock = clock
+        self._listener: OwedListener | None = None
+
+    def on_owed(self, listener: OwedListener) -> None:
+        self._listener = listener
+
+    async def append(self, events: Sequence[NewEvent]) -> list[Appended]:
+        """Append all or none; durable when it returns. Raises what `Log.append` raises, except `StaleRouting`."""
+        for _ in range(MAX_MATCHES - 1):
+            try:
+                return await self._append_once(events, self._catalog.routes)
+            except StaleRouting:
+                await self._catalog.refresh_routes()
+        return await self._append_once(events, self._catalog.routes)
+
+    async def _append_once(self, events: Sequence[NewEvent], routes: Routes) -> list[Appended]:
+        owed = [self._owed(event, routes) for event in events] if routes.by_id else [()] * len(events)
+        appended = await self._log.append(events, owed, routes.version)
+        if self._listener is not None and routes.by_id:
+            for event, result, deliveries in zip(events, appended, owed, strict=True):
+                if deliveries and not result.duplicate:
+                    self._listener(event, result, deliveries)
+        return appended
+
+    def _owed(self, event: NewEvent, routes: Routes) -> Sequence[NewDelivery]:
+        endpoints = routes.owed(event.tenant, event.channels, event.type)
+        if not endpoints:
+            return ()
+        now = self._clock()
+        return [
+            NewDelivery(id=new_id("dlv", now, os.urandom(10)), endpoint_id=endpoint.id, held=not endpoint.enabled)
+            for endpoint in endpoints
+        ]

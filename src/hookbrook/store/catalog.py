@@ -1,0 +1,80 @@
+"""The catalogue: sources, keys and routes held in memory, because every request asks for one of them.
+
+It is a copy, and says of what: everything in it was read from the registry, changes go to the registry first, and the
+routes carry the version by which an append finds out that they are old.
+"""
+
+from collections.abc import Callable
+
+from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.key import ApiKey
+from hookbrook.core.routing import Routes
+from hookbrook.core.source import Source
+from hookbrook.store.base import R, Registry
+
+#: Records read per call while loading.
+PAGE = 1000
+
+
+class Catalog:
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.routes = Routes(0, ())
+        #: by name, the path in `/in/{name}`
+        self.sources: dict[str, Source] = {}
+        #: by hash
+        self.keys: dict[str, ApiKey] = {}
+        self._routes_listeners: list[Callable[[Routes], None]] = []
+
+    def on_routes(self, listener: Callable[[Routes], None]) -> None:
+        """Call the listener now and whenever the routes were read anew."""
+        self._routes_listeners.append(listener)
+        listener(self.routes)
+
+    async def load(self) -> None:
+        self.sources = {source.name: source for source in await self._all(Source)}
+        self.keys = {key.hash: key for key in await self._all(ApiKey)}
+        await self.refresh_routes()
+
+    async def refresh_routes(self) -> Routes:
+        version, endpoints = await self._registry.routes()
+        # Two refreshes may overlap; the older answer must not replace the newer.
+        if version > self.routes.version or not self.routes.by_id:
+            self.routes = Routes(version, endpoints)
+            for listener in self._routes_listeners:
+                listener(self.routes)
+        return self.routes
+
+    async def save(self, record: R) -> R:
+        """As `Registry.save`; once this returns, the next request in this process sees the change."""
+        saved = await self._registry.save(record)
+        if isinstance(saved, Endpoint):
+            await self.refresh_routes()
+        elif isinstance(saved, Source):
+            self._forget(saved.id)
+            self.sources[saved.name] = saved
+        else:
+            self._forget(saved.id)
+            self.keys[saved.hash] = saved
+        return saved
+
+    async def delete(self, kind: type[R], record_id: str) -> R | None:
+        """As `Registry.delete`."""
+        deleted = await self._registry.delete(kind, record_id)
+        if isinstance(deleted, Endpoint):
+            await self.refresh_routes()
+        elif deleted is not None:
+            self._forget(record_id)
+        return deleted
+
+    def _forget(self, record_id: str) -> None:
+        self.sources = {name: source for name, source in self.sources.items() if source.id != record_id}
+        self.keys = {digest: key for digest, key in self.keys.items() if key.id != record_id}
+
+    async def _all(self, kind: type[R]) -> list[R]:
+        found: list[R] = []
+        while True:
+            page = await self._registry.records(kind, after_id=found[-1].id if found else "", limit=PAGE)
+            found += page
+            if len(page) < PAGE:
+                return found
