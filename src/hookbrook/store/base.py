@@ -138,7 +138,7 @@ class Log(Protocol):
 
     async def trim(self, *, appended_before: int | None, keep: int | None, limit: int) -> int:
         """Remove up to `limit` of the oldest events that were appended before that time, or are not among the newest
-        `keep`, and return how many were removed.
+        `keep`, and return how many were removed; less than `limit` means that there is no more to do now.
 
         MUST keep the data of an event that is still owed (pending or held), though streams no longer see it.
         """

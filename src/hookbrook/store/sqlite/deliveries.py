@@ -1,0 +1,167 @@
+"""Deliveries and attempts as functions over a connection."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from hookbrook.core.cursor import Epochs
+from hookbrook.core.delivery import Attempt, Delivery, Happening, Outcome, State, after, sources_of
+from hookbrook.errors import NotFound
+from hookbrook.store.base import DeliveryQuery, Due
+from hookbrook.store.sqlite.log import event_of
+from hookbrook.store.sqlite.sql import execute_rows, execute_values, sql
+
+
+def due(
+    connection: sqlite3.Connection, endpoint_id: str, *, now: int, limit: int, excluding: Sequence[str], epochs: Epochs
+) -> list[Due]:
+    taken = set(excluding)
+    rows = connection.execute(sql("due_deliveries"), (endpoint_id, now, limit + len(taken))).fetchall()
+    wanted = [row for row in rows if row[0] not in taken][:limit]
+    found = execute_values(connection, "events_by_seq", list({seq for _, _, seq in wanted}))
+    events = {row[0]: event_of(row, epochs) for row in found}
+    return [
+        Due(delivery_id=id_, endpoint_id=endpoint_id, attempts=attempts, event=events[seq])
+        for id_, attempts, seq in wanted
+    ]
+
+
+def next_due(connection: sqlite3.Connection) -> dict[str, int]:
+    return dict(connection.execute(sql("next_due")).fetchall())
+
+
+def next_due_of(connection: sqlite3.Connection, endpoint_id: str) -> int | None:
+    time: int | None = connection.execute(sql("next_due_of"), (endpoint_id,)).fetchone()[0]
+    return time
+
+
+def record(connection: sqlite3.Connection, outcomes: Sequence[Outcome], *, now: int) -> None:
+    """Insert the attempts and move their deliveries, in as few statements as there are chunks."""
+    execute_rows(connection, "insert_attempts", [_attempt_row(outcome.attempt) for outcome in outcomes])
+    execute_rows(
+        connection,
+        "move_deliveries",
+        [
+            (
+                outcome.attempt.delivery_id,
+                after(State.PENDING, outcome.happening).value,
+                outcome.next_at,
+                outcome.attempt.status,
+                outcome.attempt.message,
+                now,
+            )
+            for outcome in outcomes
+        ],
+    )
+
+
+def _attempt_row(attempt: Attempt) -> tuple[object, ...]:
+    return (
+        attempt.delivery_id,
+        attempt.id,
+        attempt.started,
+        attempt.duration,
+        attempt.address,
+        attempt.status,
+        attempt.error,
+        attempt.message,
+        json.dumps(attempt.response_headers),
+        attempt.response_body,
+        int(attempt.truncated),
+    )
+
+
+def change(connection: sqlite3.Connection, delivery_id: str, happening: Happening, *, now: int) -> Delivery:
+    delivery = find(connection, delivery_id)
+    if delivery is None:
+        raise NotFound(f"There is no delivery {delivery_id}.")
+    state = after(delivery.state, happening)
+    connection.execute(sql("change_delivery"), (state.value, _due(state, now), now, delivery_id))
+    changed = find(connection, delivery_id)
+    assert changed is not None
+    return changed
+
+
+def change_endpoint(connection: sqlite3.Connection, endpoint_id: str, happening: Happening, *, now: int) -> None:
+    """HELD, RELEASED or CANCELLED for everything that the endpoint is owed."""
+    sources = [state for state in sources_of(happening) if state in (State.PENDING, State.HELD)]
+    state = after(sources[0], happening)
+    connection.execute(
+        sql("change_endpoint_deliveries"), (state.value, _due(state, now), now, endpoint_id, json.dumps(sources))
+    )
+
+
+def _due(state: State, now: int) -> int | None:
+    return now if state is State.PENDING else None
+
+
+def find(connection: sqlite3.Connection, delivery_id: str) -> Delivery | None:
+    statement = sql("find_deliveries").replace("{filter}", "d.id = ?")
+    row = connection.execute(statement, (delivery_id, 1)).fetchone()
+    return None if row is None else _delivery(row)
+
+
+def search(connection: sqlite3.Connection, query: DeliveryQuery) -> list[Delivery]:
+    """Newest first."""
+    conditions: list[tuple[str, object]] = [
+        ("d.tenant = ?", query.tenant),
+        ("d.state = ?", query.state),
+        ("d.endpoint_id = ?", query.endpoint_id),
+        ("e.id = ?", query.event_id),
+        ("d.created >= ?", query.since),
+        ("d.created < ?", query.until),
+        ("d.id < ?", query.before_id),
+    ]
+    given = [(clause, value) for clause, value in conditions if value is not None]
+    clauses = [clause for clause, _ in given] or ["TRUE"]
+    if query.event_id is not None:
+        # Lets SQLite begin with the event: by its id if it was received, by its dedupe if it was published.
+        clauses.append(
+            "d.seq IN (SELECT seq FROM event WHERE id = ? AND scope <> '' UNION ALL "
+            "SELECT seq FROM event WHERE tenant = coalesce(?, tenant) AND scope = '' AND dedupe = ?)"
+        )
+    extra = (query.event_id, query.tenant, query.event_id) if query.event_id is not None else ()
+    statement = sql("find_deliveries").replace("{filter}", " AND ".join(clauses))
+    rows = connection.execute(statement, (*(value for _, value in given), *extra, query.limit)).fetchall()
+    return [_delivery(row) for row in rows]
+
+
+def _delivery(row: Sequence[Any]) -> Delivery:
+    id_, tenant, seq, event_id, event_type, endpoint_id, state, attempts, next_at, created, updated, status, error = row
+    return Delivery(
+        id=id_,
+        tenant=tenant,
+        seq=seq,
+        event_id=event_id,
+        event_type=event_type,
+        endpoint_id=endpoint_id,
+        state=State(state),
+        attempts=attempts,
+        next_at=next_at,
+        created=created,
+        updated=updated,
+        last_status=status,
+        last_error=error,
+    )
+
+
+def attempts_of(connection: sqlite3.Connection, delivery_id: str) -> list[Attempt]:
+    return [_attempt(row) for row in connection.execute(sql("attempts_of"), (delivery_id,))]
+
+
+def _attempt(row: Sequence[Any]) -> Attempt:
+    id_, delivery_id, started, duration, address, status, error, message, headers, body, truncated = row
+    return Attempt(
+        id=id_,
+        delivery_id=delivery_id,
+        started=started,
+        duration=duration,
+        address=address,
+        status=status,
+        error=error,
+        message=message,
+        response_headers=tuple((name, value) for name, value in json.loads(headers)),
+        response_body=body,
+        truncated=bool(truncated),
+    )

@@ -1,0 +1,417 @@
+"""The log as functions over a connection: merged appends for the writer, reads and trimming.
+
+Reads never look at more rows than a named limit, so that a pattern that matches nothing cannot keep a thread busy: the
+page says how far it looked, and the caller asks for the next.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from heapq import merge as merge_sorted
+from itertools import chain
+from typing import Any
+
+from hookbrook.core.channel import matches_any
+from hookbrook.core.cursor import Epoch, Epochs
+from hookbrook.core.delivery import NewDelivery, State
+from hookbrook.core.event import Appended, Event, NewEvent
+from hookbrook.store.base import IdConflict, Page, Query, StaleRouting
+from hookbrook.store.sqlite.sql import Row, execute_rows, execute_values, sql
+from hookbrook.store.sqlite.writer import AppendJob
+
+#: Seqs that one page of a scan looks at. Two thousand rows take a few milliseconds when they are in the page cache.
+SCAN_ROWS = 2000
+#: Exact channels up to this many are read one index at a time; more are cheaper as a scan.
+MAX_INDEXED_CHANNELS = 8
+
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One call of `append`."""
+
+    events: Sequence[NewEvent]
+    owed: Sequence[Sequence[NewDelivery]]
+    routing_version: int
+
+
+@dataclass(slots=True, kw_only=True)
+class LogState:
+    """What the writer remembers between transactions, so that an append need not ask the database."""
+
+    epochs: Epochs
+    epoch: str
+    tail: int
+    oldest: int
+    #: The newest `appended`: later events are never stamped earlier, whatever the clock does.
+    appended: int
+    routing_version: int
+
+
+def load_state(connection: sqlite3.Connection, *, new_epoch: str, now: int) -> LogState:
+    """Open a new epoch and read where the log stands."""
+    tail: int = connection.execute(sql("last_seq")).fetchone()[0]
+    connection.execute(sql("open_epoch"), (new_epoch, tail + 1, now))
+    epochs = Epochs([Epoch(name, first) for name, first in connection.execute(sql("epochs"))])
+    return LogState(
+        epochs=epochs,
+        epoch=new_epoch,
+        tail=tail,
+        oldest=_meta(connection, "oldest"),
+        appended=connection.execute(sql("last_appended")).fetchone()[0],
+        routing_version=_meta(connection, "routing_version"),
+    )
+
+
+def _meta(connection: sqlite3.Connection, name: str) -> int:
+    value: int = connection.execute(sql("get_meta"), (name,)).fetchone()[0]
+    return value
+
+
+class Log:
+    """The writer's side: its memory, and the merging of appends."""
+
+    def __init__(self, state: LogState, clock: Callable[[], int]) -> None:
+        self.state = state
+        self._before = state
+        self._clock = clock
+
+    def begin(self) -> None:
+        self._before = replace(self.state)
+
+    def rolled_back(self) -> None:
+        self.state = self._before
+
+    def merge(self, connection: sqlite3.Connection, jobs: Sequence[AppendJob]) -> list[Event]:
+        """Append the batches of many callers in a few statements. Sets each job's result or error."""
+        current = [job for job in jobs if not self._is_stale(job)]
+        seen = _find_seen(connection, chain.from_iterable(job.batch.events for job in current))
+        rows = _Rows(now=max(self._clock(), self.state.appended), epoch=self.state.epoch, tail=self.state.tail)
+        for job in current:
+            try:
+                job.result = rows.add(job.batch, seen)
+            except IdConflict as exc:
+                job.error = exc
+        rows.insert(connection)
+        self.state.tail = rows.tail
+        self.state.appended = rows.now
+        return rows.appended
+
+    def _is_stale(self, job: AppendJob) -> bool:
+        if job.batch.routing_version == self.state.routing_version:
+            return False
+        job.error = StaleRouting("The endpoints have changed since this event was matched with them.")
+        return True
+
+
+def _key(event: NewEvent) -> Key:
+    return (event.tenant, event.scope, event.dedupe_id)
+
+
+def _find_seen(connection: sqlite3.Connection, events: Iterable[NewEvent]) -> dict[Key, tuple[int, str, bytes]]:
+    """(tenant, scope, dedupe) -> (seq, id, digest) of those that the log has."""
+    found = execute_rows(connection, "find_seen", [_key(event) for event in events])
+    return {(tenant, scope, dedupe): (seq, id_, digest) for tenant, scope, dedupe, seq, id_, digest in found}
+
+
+class _Rows:
+    """Rows of one transaction's appends, numbered as they are added."""
+
+    def __init__(self, *, now: int, epoch: str, tail: int) -> None:
+        self.now = now
+        self.epoch = epoch
+        self.tail = tail
+        self.appended: list[Event] = []
+        self._events: list[Row] = []
+        self._channels: list[Row] = []
+        self._deliveries: list[Row] = []
+
+    def add(self, batch: Batch, seen: dict[Key, tuple[int, str, bytes]]) -> list[Appended]:
+        """All events of the batch, or none of them: raises `IdConflict` and leaves everything as it was."""
+        results, fresh = self._judge(batch, seen)
+        for event, deliveries, seq in fresh:
+            seen[_key(event)] = (seq, event.id, event.digest)
+            self._add_event(event, seq)
+            for delivery in deliveries:
+                self._add_delivery(delivery, event.tenant, seq)
+        self.tail += len(fresh)
+        return results
+
+    def _judge(
+        self, batch: Batch, seen: dict[Key, tuple[int, str, bytes]]
+    ) -> tuple[list[Appended], list[tuple[NewEvent, Sequence[NewDelivery], int]]]:
+        results: list[Appended] = []
+        fresh: list[tuple[NewEvent, Sequence[NewDelivery], int]] = []
+        within: dict[Key, tuple[int, str, bytes]] = {}
+        for index, (event, deliveries) in enumerate(zip(batch.events, batch.owed, strict=True)):
+            key = _key(event)
+            first = seen.get(key) or within.get(key)
+            if first is None:
+                seq = self.tail + len(fresh) + 1
+                within[key] = (seq, event.id, event.digest)
+                fresh.append((event, deliveries, seq))
+                results.append(Appended(id=event.id, seq=seq, epoch=self.epoch))
+                continue
+            seq, first_id, digest = first
+            if digest and event.digest and digest != event.digest:
+                raise IdConflict(index, event.id)
+            results.append(Appended(id=first_id, seq=seq, epoch="", duplicate=True))
+        return results, fresh
+
+    def _add_event(self, event: NewEvent, seq: int) -> None:
+        home, *others = event.channels
+        self._events.append(
+            (
+                seq,
+                event.tenant,
+                home,
+                json.dumps(others) if others else None,
+                event.id,
+                event.type,
+                event.source,
+                event.time,
+                self.now,
+                event.content_type,
+                event.kind,
+                event.scope,
+                event.dedupe_id,
+                event.digest,
+                event.request,
+                event.data,
+            )
+        )
+        self._channels += [(event.tenant, channel, seq) for channel in others]
+        self.appended.append(
+            Event(
+                seq=seq,
+                epoch=self.epoch,
+                id=event.id,
+                channels=event.channels,
+                type=event.type,
+                tenant=event.tenant,
+                source=event.source,
+                time=event.time,
+                appended=self.now,
+                content_type=event.content_type,
+                kind=event.kind,
+                data=event.data,
+                request=event.request,
+            )
+        )
+
+    def _add_delivery(self, delivery: NewDelivery, tenant: str, seq: int) -> None:
+        state, due = (State.HELD, None) if delivery.held else (State.PENDING, self.now)
+        self._deliveries.append(
+            (delivery.id, tenant, seq, delivery.endpoint_id, state.value, 0, due, self.now, self.now)
+        )
+
+    def insert(self, connection: sqlite3.Connection) -> None:
+        execute_rows(connection, "insert_events", self._events)
+        execute_rows(connection, "insert_event_channels", self._channels)
+        execute_rows(connection, "insert_deliveries", self._deliveries)
+
+
+def event_of(row: Sequence[Any], epochs: Epochs) -> Event:
+    """The event of a row of `EVENT_COLUMNS`."""
+    seq, tenant, home, more, id_, type_, source, time, appended, content_type, kind, request, data = row
+    return Event(
+        seq=seq,
+        epoch=epochs.name_of(seq),
+        id=id_,
+        channels=(home, *json.loads(more)) if more else (home,),
+        type=type_,
+        tenant=tenant,
+        source=source,
+        time=time,
+        appended=appended,
+        content_type=content_type,
+        kind=kind,
+        data=data if data is not None else b"",
+        request=request,
+    )
+
+
+def _matches(event: Event, query: Query) -> bool:
+    if query.tenant is not None and event.tenant != query.tenant:
+        return False
+    if query.types and not matches_any(query.types, event.type):
+        return False
+    return any(matches_any(query.channels, channel) for channel in event.channels)
+
+
+def _is_indexed(query: Query) -> bool:
+    """Whether every channel is an exact name, so that the index by channel finds the events without a scan."""
+    return (
+        query.tenant is not None
+        and 0 < len(query.channels) <= MAX_INDEXED_CHANNELS
+        and not any(channel.endswith("*") for channel in query.channels)
+    )
+
+
+def read(connection: sqlite3.Connection, query: Query, *, after: int, limit: int, oldest: int, epochs: Epochs) -> Page:
+    """Forwards from `after`; see `Log.read`."""
+    tail: int = connection.execute(sql("last_seq")).fetchone()[0]
+    after = max(after, oldest - 1)
+    if _is_indexed(query):
+        rows, end = _indexed(connection, query, ("read_channel", "read_other_channel"), (after,), limit), tail
+    else:
+        end = min(after + SCAN_ROWS, tail)
+        rows = _scan(connection, "scan", query, (after, end), limit)
+    if len(rows) == limit:
+        end = rows[-1][0]
+    events = [event_of(row, epochs) for row in rows]
+    return Page(events=[event for event in events if _matches(event, query)], scanned_to=max(end, after), tail=tail)
+
+
+def read_back(
+    connection: sqlite3.Connection, query: Query, *, before: int, limit: int, oldest: int, epochs: Epochs
+) -> Page:
+    """Backwards from `before`; see `Log.read_back`."""
+    tail: int = connection.execute(sql("last_seq")).fetchone()[0]
+    before = min(before, tail + 1)
+    if _is_indexed(query):
+        names = ("read_channel_back", "read_other_channel_back")
+        rows, end = _indexed(connection, query, names, (before, oldest), limit, reverse=True), oldest
+    else:
+        end = max(before - SCAN_ROWS, oldest)
+        rows = _scan(connection, "scan_back", query, (before, end), limit)
+    if len(rows) == limit:
+        end = rows[-1][0]
+    events = [event_of(row, epochs) for row in rows]
+    return Page(events=[event for event in events if _matches(event, query)], scanned_to=min(end, before), tail=tail)
+
+
+def _indexed(
+    connection: sqlite3.Connection,
+    query: Query,
+    names: tuple[str, str],
+    where: tuple[int, ...],
+    limit: int,
+    *,
+    reverse: bool = False,
+) -> list[Any]:
+    """The first `limit` rows over all channels, each once. Rows of the wrong type count too: they were looked at."""
+    found = [
+        connection.execute(sql(name), (query.tenant, channel, *where, limit)).fetchall()
+        for channel in query.channels
+        for name in names
+    ]
+    if sum(map(bool, found)) <= 1:
+        return next((rows for rows in found if rows), [])
+    unique: dict[int, Any] = {row[0]: row for row in merge_sorted(*found, key=lambda row: row[0], reverse=reverse)}
+    return list(unique.values())[:limit]
+
+
+def _scan(connection: sqlite3.Connection, name: str, query: Query, between: tuple[int, int], limit: int) -> list[Any]:
+    clauses: list[str] = ["data IS NOT NULL"]
+    values: list[object] = []
+    if query.tenant is not None:
+        clauses.append("tenant = ?")
+        values.append(query.tenant)
+    if query.channels:
+        channels, channel_values = _pattern_filter("channel", query.channels)
+        clauses.append(f"(more IS NOT NULL OR {channels})")
+        values += channel_values
+    if query.types:
+        types, type_values = _pattern_filter("type", query.types)
+        clauses.append(types)
+        values += type_values
+    statement = sql(name).replace("{filter}", " AND ".join(clauses))
+    return connection.execute(statement, (*between, *values, limit)).fetchall()
+
+
+def _pattern_filter(column: str, patterns: Sequence[str]) -> tuple[str, list[object]]:
+    """SQL that is true at least where a pattern matches; the exact rule is applied to what it lets through."""
+    clauses: list[str] = []
+    values: list[object] = []
+    for pattern in patterns:
+        if not pattern.endswith("*"):
+            clauses.append(f"{column} = ?")
+            values.append(pattern)
+        elif len(pattern) > 1:
+            clauses.append(f"({column} >= ? AND {column} < ?)")
+            values += [pattern[:-1], pattern[:-2] + chr(ord(pattern[-2]) + 1)]
+        else:
+            return "TRUE", []
+    return "(" + " OR ".join(clauses) + ")", values
+
+
+def seq_at(connection: sqlite3.Connection, time_us: int, *, oldest: int) -> int:
+    """Binary search over the primary key: `appended` never decreases, so it needs no index of its own."""
+    low, high = oldest, int(connection.execute(sql("last_seq")).fetchone()[0]) + 1
+    while low < high:
+        middle = (low + high) // 2
+        row = connection.execute(sql("first_seq_from"), (middle,)).fetchone()
+        if row is None or row[1] >= time_us:
+            high = middle
+        else:
+            low = row[0] + 1
+    return low - 1
+
+
+def find(
+    connection: sqlite3.Connection, tenant: str | None, event_id: str, epochs: Epochs, oldest: int
+) -> Event | None:
+    if tenant is None:
+        row = connection.execute(sql("event_of_any_tenant"), (event_id,)).fetchone()
+    else:
+        row = connection.execute(sql("event_published"), (tenant, event_id)).fetchone()
+        row = row or connection.execute(sql("event_received"), (event_id,)).fetchone()
+    if row is None or row[-1] is None:
+        return None
+    event = event_of(row, epochs)
+    return event if (tenant is None or event.tenant == tenant) and event.seq >= oldest else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trimmed:
+    """What one step of trimming did."""
+
+    #: Events that readers can no longer see, or rows that went, whichever is more.
+    progress: int
+    oldest: int
+    #: Where the next step should begin to look for rows to remove.
+    position: int
+
+
+def trim(
+    connection: sqlite3.Connection,
+    *,
+    state: LogState,
+    appended_before: int | None,
+    keep: int | None,
+    seen_before: int,
+    position: int,
+    limit: int,
+) -> Trimmed:
+    """Move the watermark over up to `limit` events, then remove as many rows below it as can go.
+
+    A row below the watermark stays whole while somebody is owed it, and stays without its data while its id must still
+    be recognised (appended after `seen_before`).
+    """
+    oldest = _watermark(connection, state, appended_before, keep, limit)
+    if oldest > state.oldest:
+        connection.execute(sql("put_meta"), ("oldest", oldest))
+    rows = connection.execute(sql("trim_candidates"), (position, oldest, limit)).fetchall()
+    free = [row for row in rows if not row[3]]
+    gone = [seq for seq, appended, _, _ in free if appended < seen_before]
+    blank = [seq for seq, appended, is_blank, _ in free if appended >= seen_before and not is_blank]
+    execute_values(connection, "blank_events", blank)
+    for statement in ("delete_attempts", "delete_deliveries", "delete_event_channels", "delete_events"):
+        execute_values(connection, statement, gone)
+    # Rows that had to stay are looked at again in the next round, which begins at the start.
+    following = rows[-1][0] if len(rows) == limit else 0
+    return Trimmed(progress=max(oldest - state.oldest, len(gone)), oldest=oldest, position=following)
+
+
+def _watermark(
+    connection: sqlite3.Connection, state: LogState, appended_before: int | None, keep: int | None, limit: int
+) -> int:
+    wanted = state.oldest
+    if appended_before is not None:
+        wanted = max(wanted, seq_at(connection, appended_before, oldest=state.oldest) + 1)
+    if keep is not None:
+        wanted = max(wanted, state.tail - keep + 1)
+    return min(wanted, state.oldest + limit, state.tail + 1)

@@ -1,0 +1,163 @@
+-- Every statement that SQLite is asked, by name. `{rows}` is filled with as many rows of placeholders as a call has.
+
+-- insert_events --
+-- Append events whose seq the writer has already chosen.
+INSERT INTO event (seq, tenant, channel, more, id, type, source, time, appended, content_type, kind, scope, dedupe,
+                   digest, request, data)
+VALUES {rows};
+
+-- insert_event_channels --
+INSERT INTO event_channel (tenant, channel, seq) VALUES {rows};
+
+-- insert_deliveries --
+INSERT INTO delivery (id, tenant, seq, endpoint_id, state, attempts, next_at, created, updated) VALUES {rows};
+
+-- find_seen --
+-- Which of these (tenant, scope, dedupe) the log already has.
+SELECT tenant, scope, dedupe, seq, id, digest FROM event WHERE (tenant, scope, dedupe) IN (VALUES {rows});
+
+-- last_seq --
+-- The newest seq ever issued, also when its event is gone.
+SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'event'), 0);
+
+-- last_appended --
+SELECT coalesce((SELECT appended FROM event ORDER BY seq DESC LIMIT 1), 0);
+
+-- first_seq_from --
+-- The first row at or after a seq, for the binary search by time.
+SELECT seq, appended FROM event WHERE seq >= ? ORDER BY seq LIMIT 1;
+
+-- read_channel --
+SELECT {columns} FROM event WHERE tenant = ? AND channel = ? AND seq > ? ORDER BY seq LIMIT ?;
+
+-- read_channel_back --
+SELECT {columns} FROM event WHERE tenant = ? AND channel = ? AND seq < ? AND seq >= ? ORDER BY seq DESC LIMIT ?;
+
+-- read_other_channel --
+-- Events for which the channel is not the home.
+SELECT {columns} FROM event WHERE seq IN (
+    SELECT seq FROM event_channel WHERE tenant = ? AND channel = ? AND seq > ? ORDER BY seq LIMIT ?
+) ORDER BY seq;
+
+-- read_other_channel_back --
+SELECT {columns} FROM event WHERE seq IN (
+    SELECT seq FROM event_channel WHERE tenant = ? AND channel = ? AND seq < ? AND seq >= ? ORDER BY seq DESC LIMIT ?
+) ORDER BY seq DESC;
+
+-- scan --
+-- A stretch of the log in order; the filter only spares rows that cannot match.
+SELECT {columns} FROM event WHERE seq > ? AND seq <= ? AND ({filter}) ORDER BY seq LIMIT ?;
+
+-- scan_back --
+SELECT {columns} FROM event WHERE seq < ? AND seq >= ? AND ({filter}) ORDER BY seq DESC LIMIT ?;
+
+-- event_published --
+SELECT {columns} FROM event WHERE tenant = ? AND scope = '' AND dedupe = ?;
+
+-- event_received --
+SELECT {columns} FROM event WHERE id = ? AND scope <> '';
+
+-- event_of_any_tenant --
+-- Only administrators ask without a tenant; the id of a published event is unique per tenant only, so the newest is taken.
+SELECT {columns} FROM event WHERE id = ? ORDER BY seq DESC LIMIT 1;
+
+-- trim_candidates --
+-- Rows below the watermark, with whether they are still owed to somebody.
+SELECT seq, appended, data IS NULL,
+       EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = event.seq AND state IN ('pending', 'held'))
+FROM event WHERE seq > ? AND seq < ? ORDER BY seq LIMIT ?;
+
+-- blank_events --
+UPDATE event SET data = NULL, request = NULL WHERE seq IN ({rows});
+
+-- delete_attempts --
+DELETE FROM attempt WHERE delivery_id IN (SELECT id FROM delivery WHERE seq IN ({rows}));
+
+-- delete_deliveries --
+DELETE FROM delivery WHERE seq IN ({rows});
+
+-- delete_event_channels --
+DELETE FROM event_channel WHERE (tenant, channel, seq) IN (
+    SELECT event.tenant, other.value, event.seq FROM event, json_each(event.more) AS other WHERE event.seq IN ({rows})
+);
+
+-- delete_events --
+DELETE FROM event WHERE seq IN ({rows});
+
+-- due_deliveries --
+SELECT id, attempts, seq FROM delivery
+WHERE endpoint_id = ? AND state = 'pending' AND next_at <= ? ORDER BY next_at LIMIT ?;
+
+-- events_by_seq --
+SELECT {columns} FROM event WHERE seq IN ({rows});
+
+-- next_due --
+SELECT endpoint_id, min(next_at) FROM delivery INDEXED BY delivery_due WHERE state = 'pending' GROUP BY endpoint_id;
+
+-- next_due_of --
+SELECT min(next_at) FROM delivery WHERE endpoint_id = ? AND state = 'pending';
+
+-- insert_attempts --
+INSERT INTO attempt (delivery_id, id, started, duration, address, status, error, message, response_headers,
+                     response_body, truncated)
+VALUES {rows};
+
+-- move_deliveries --
+-- The result of attempts. A delivery that somebody cancelled meanwhile keeps its state.
+UPDATE delivery
+SET attempts = attempts + 1, last_status = outcome.column4, last_error = outcome.column5, updated = outcome.column6,
+    state = CASE WHEN state = 'pending' THEN outcome.column2 ELSE state END,
+    next_at = CASE WHEN state = 'pending' THEN outcome.column3 ELSE next_at END
+FROM (VALUES {rows}) AS outcome WHERE delivery.id = outcome.column1;
+
+-- change_delivery --
+UPDATE delivery SET state = ?, next_at = ?, updated = ? WHERE id = ?;
+
+-- change_endpoint_deliveries --
+-- Hold, release or cancel everything that one endpoint is owed.
+UPDATE delivery SET state = ?, next_at = ?, updated = ? WHERE endpoint_id = ? AND state IN (SELECT value FROM json_each(?));
+
+-- find_deliveries --
+SELECT d.id, d.tenant, d.seq, e.id, e.type, d.endpoint_id, d.state, d.attempts, d.next_at, d.created, d.updated,
+       d.last_status, d.last_error
+FROM delivery AS d JOIN event AS e ON e.seq = d.seq WHERE {filter} ORDER BY d.id DESC LIMIT ?;
+
+-- attempts_of --
+SELECT id, delivery_id, started, duration, address, status, error, message, response_headers, response_body, truncated
+FROM attempt WHERE delivery_id = ? ORDER BY id;
+
+-- insert_record --
+INSERT INTO record (kind, id, tenant, name, revision, document) VALUES (?, ?, ?, ?, ?, ?);
+
+-- update_record --
+UPDATE record SET tenant = ?, name = ?, revision = ?, document = ? WHERE kind = ? AND id = ? AND revision = ?;
+
+-- delete_record --
+DELETE FROM record WHERE kind = ? AND id = ? RETURNING document;
+
+-- get_record --
+SELECT document FROM record WHERE kind = ? AND id = ?;
+
+-- list_records --
+SELECT document FROM record WHERE kind = ? AND id > ? AND (?3 IS NULL OR tenant = ?3) ORDER BY id LIMIT ?4;
+
+-- list_routes --
+SELECT document FROM record WHERE kind = 'endpoint' ORDER BY id;
+
+-- get_meta --
+SELECT value FROM meta WHERE name = ?;
+
+-- put_meta --
+INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- put_meta_once --
+INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO NOTHING;
+
+-- bump_routing_version --
+UPDATE meta SET value = value + 1 WHERE name = 'routing_version' RETURNING value;
+
+-- open_epoch --
+INSERT INTO epoch (name, first_seq, opened) VALUES (?, ?, ?);
+
+-- epochs --
+SELECT name, first_seq FROM epoch ORDER BY number;

@@ -1,0 +1,83 @@
+"""Sources, endpoints and keys as functions over a connection: JSON documents with what they are found by."""
+
+import sqlite3
+from typing import Any
+
+import msgspec
+
+from hookbrook.core.delivery import Happening
+from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.key import ApiKey
+from hookbrook.core.source import Source
+from hookbrook.errors import Conflict
+from hookbrook.store.base import R
+from hookbrook.store.sqlite.deliveries import change_endpoint
+from hookbrook.store.sqlite.sql import sql
+
+KINDS: dict[type[Any], str] = {Source: "source", Endpoint: "endpoint", ApiKey: "key"}
+
+
+def _name_of(record: Source | Endpoint | ApiKey) -> str | None:
+    """What must be unique within the kind."""
+    if isinstance(record, Source):
+        return record.name
+    return record.hash if isinstance(record, ApiKey) else None
+
+
+def save(connection: sqlite3.Connection, record: R, *, now: int) -> R:
+    kind, name = KINDS[type(record)], _name_of(record)
+    before = get(connection, type(record), record.id)
+    document = msgspec.json.encode(record).decode()
+    try:
+        if record.revision == 1:
+            connection.execute(sql("insert_record"), (kind, record.id, record.tenant, name, record.revision, document))
+        elif not connection.execute(
+            sql("update_record"),
+            (record.tenant, name, record.revision, document, kind, record.id, record.revision - 1),
+        ).rowcount:
+            raise Conflict(f"The {kind} {record.id} was changed by somebody else meanwhile; read it again.")
+    except sqlite3.IntegrityError:
+        raise Conflict(f"There is already a {kind} named {name}." if name else f"{record.id} exists.") from None
+    if isinstance(record, Endpoint) and isinstance(before, Endpoint) and before.enabled != record.enabled:
+        happening = Happening.RELEASED if record.enabled else Happening.HELD
+        change_endpoint(connection, record.id, happening, now=now)
+    return record
+
+
+def delete(connection: sqlite3.Connection, kind: type[R], record_id: str, *, now: int) -> R | None:
+    row = connection.execute(sql("delete_record"), (KINDS[kind], record_id)).fetchone()
+    if row is None:
+        return None
+    if kind is Endpoint:
+        change_endpoint(connection, record_id, Happening.CANCELLED, now=now)
+    return msgspec.json.decode(row[0], type=kind)
+
+
+def get(connection: sqlite3.Connection, kind: type[R], record_id: str) -> R | None:
+    row = connection.execute(sql("get_record"), (KINDS[kind], record_id)).fetchone()
+    return None if row is None else msgspec.json.decode(row[0], type=kind)
+
+
+def records(connection: sqlite3.Connection, kind: type[R], *, tenant: str | None, after_id: str, limit: int) -> list[R]:
+    decoder = msgspec.json.Decoder(kind)
+    rows = connection.execute(sql("list_records"), (KINDS[kind], after_id, tenant, limit))
+    return [decoder.decode(row[0]) for row in rows]
+
+
+def bump_routing_version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute(sql("bump_routing_version")).fetchone()[0]
+    return version
+
+
+def routes(connection: sqlite3.Connection) -> tuple[int, list[Endpoint]]:
+    version: int = connection.execute(sql("get_meta"), ("routing_version",)).fetchone()[0]
+    found = connection.execute(sql("list_routes")).fetchall()
+    decoder = msgspec.json.Decoder(Endpoint)
+    return version, [decoder.decode(row[0]) for row in found]
+
+
+def secret(connection: sqlite3.Connection, name: str, fresh: bytes) -> bytes:
+    key = f"secret:{name}"
+    connection.execute(sql("put_meta_once"), (key, fresh))
+    value: bytes = connection.execute(sql("get_meta"), (key,)).fetchone()[0]
+    return value

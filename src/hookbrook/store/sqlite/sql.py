@@ -1,0 +1,69 @@
+"""The statements of `queries.sql` by name, and the batching of rows into one statement.
+
+Python's sqlite3 gives up the interpreter lock around each statement step and must win it back after it, against a busy
+event loop. So a group of rows goes in as one statement of many rows, not as many statements.
+"""
+
+import re
+import sqlite3
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.resources import files
+from itertools import chain
+from typing import Any
+
+Row = Sequence[object]
+
+#: Rows per statement, falling: few distinct statements, so that SQLite's statement cache holds them all.
+CHUNKS = (128, 32, 8, 1)
+#: SQLite's default SQLITE_MAX_VARIABLE_NUMBER is 32766; 128 rows of 16 columns stay far below.
+EVENT_COLUMNS = "seq, tenant, channel, more, id, type, source, time, appended, content_type, kind, request, data"
+
+_BLOCK = re.compile(r"^-- (\w+) --$", re.MULTILINE)
+
+
+@cache
+def _statements() -> dict[str, str]:
+    text = files(__package__).joinpath("queries.sql").read_text("utf-8")
+    parts = _BLOCK.split(text)
+    blocks = zip(parts[1::2], parts[2::2], strict=True)
+    return {name: _uncommented(body) for name, body in blocks}
+
+
+def _uncommented(body: str) -> str:
+    lines = [line for line in body.splitlines() if not line.startswith("--")]
+    return " ".join(" ".join(lines).split()).removesuffix(";").replace("{columns}", EVENT_COLUMNS)
+
+
+def sql(name: str) -> str:
+    """The statement of that name, without comments."""
+    return _statements()[name]
+
+
+@cache
+def _many(name: str, rows: int, width: int) -> str:
+    row = "(" + ", ".join("?" * width) + ")" if width > 1 else "?"
+    return sql(name).replace("{rows}", ", ".join([row] * rows))
+
+
+def chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """The rows in pieces of the sizes of `CHUNKS`."""
+    start = 0
+    for size in CHUNKS:
+        while len(rows) - start >= size:
+            yield rows[start : start + size]
+            start += size
+
+
+def execute_rows(connection: sqlite3.Connection, name: str, rows: Sequence[Row]) -> list[Any]:
+    """Run the statement over all rows, in as few steps as possible; returns what it selects, if it selects."""
+    found: list[Any] = []
+    for piece in chunks(rows):
+        statement = _many(name, len(piece), len(piece[0]))
+        found += connection.execute(statement, tuple(chain.from_iterable(piece))).fetchall()
+    return found
+
+
+def execute_values(connection: sqlite3.Connection, name: str, values: Sequence[object]) -> list[Any]:
+    """As `execute_rows` for rows of one column."""
+    return execute_rows(connection, name, [(value,) for value in values])

@@ -1,0 +1,275 @@
+"""The asynchronous face of the SQLite store: writes go to the writer thread, reads to a few reading threads."""
+
+import asyncio
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Concatenate, ParamSpec, TypeVar
+
+from hookbrook.core.cursor import new_epoch
+from hookbrook.core.delivery import Attempt, Delivery, Happening, NewDelivery, Outcome
+from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.event import Appended, Event, NewEvent
+from hookbrook.errors import StoreUnavailable
+from hookbrook.store.base import Bounds, DeliveryQuery, Due, Health, Listener, Page, Query, R
+from hookbrook.store.sqlite import deliveries, log, registry
+from hookbrook.store.sqlite.connection import connect, explain, hold, open_writer
+from hookbrook.store.sqlite.sql import sql
+from hookbrook.store.sqlite.writer import Writer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Reading threads. SQLite reads run beside the writer; more than this only compete for the interpreter lock.
+READERS = 2
+#: How long an id is recognised, even if its event was trimmed sooner: longer than any provider's last retry (Shopify
+#: and Stripe stop within 3 days).
+SEEN_WINDOW_US = 7 * 24 * 3600 * 1_000_000
+#: Rough bytes of an event beside its data: headers, names, objects.
+EVENT_OVERHEAD = 512
+
+
+def system_clock() -> int:
+    return time.time_ns() // 1000
+
+
+class SqliteStore:
+    """`Store` on one SQLite file. See `hookbrook.store.base` for what each method promises."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], int] = system_clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._listeners: list[Listener] = []
+        self._trim_position = 0
+        self._lock: IO[bytes] | None = None
+        self._writer: Writer | None = None
+        self._readers: ThreadPoolExecutor | None = None
+        self._local = threading.local()
+        self._reading: list[sqlite3.Connection] = []
+
+    async def open(self) -> None:
+        self._lock = hold(self._path)
+        try:
+            self._connection = await asyncio.to_thread(open_writer, self._path)
+            self._log = log.Log(await asyncio.to_thread(self._load), self._clock)
+        except BaseException:
+            self._lock.close()
+            raise
+        self._writer = Writer(
+            self._connection,
+            merge=self._log.merge,
+            begin=self._log.begin,
+            rolled_back=self._log.rolled_back,
+            explain=lambda exc: explain(exc, self._path),
+            committed=self._announce,
+        )
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="hookbrook-reader")
+        # What listeners know; the writer thread's own state may be a commit ahead of it.
+        self._announced = self._log.state.tail
+
+    def _load(self) -> log.LogState:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            state = log.load_state(self._connection, new_epoch=new_epoch(os.urandom(6)), now=self._clock())
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as exc:
+            raise explain(exc, self._path) from exc
+        return state
+
+    async def close(self) -> None:
+        if self._writer is None or self._readers is None or self._lock is None:
+            return
+        await self._writer.close()
+        await asyncio.to_thread(self._readers.shutdown)
+        for connection in self._reading:
+            connection.close()
+        self._reading.clear()
+        self._connection.close()
+        self._lock.close()
+        self._lock = None
+
+    async def health(self) -> Health:
+        writer = self._writing()
+        if writer.trouble is not None:
+            try:
+                await self._write(lambda connection: connection.execute(sql("put_meta"), ("probe", self._clock())))
+            except StoreUnavailable as exc:
+                return Health(ok=False, reason=str(exc))
+        if writer.trouble is not None:
+            return Health(ok=False, reason=str(writer.trouble))
+        return Health(ok=True)
+
+    # The log
+
+    async def append(
+        self, events: Sequence[NewEvent], owed: Sequence[Sequence[NewDelivery]], routing_version: int
+    ) -> list[Appended]:
+        batch = log.Batch(events=events, owed=owed, routing_version=routing_version)
+        size = sum(len(event.data) + EVENT_OVERHEAD for event in events)
+        appended: list[Appended] = await self._writing().append(batch, size)
+        if any(result.duplicate for result in appended):
+            return [self._with_epoch(result) for result in appended]
+        return appended
+
+    def _with_epoch(self, result: Appended) -> Appended:
+        epoch = self._log.state.epochs.name_of(result.seq)
+        return Appended(id=result.id, seq=result.seq, epoch=epoch, duplicate=result.duplicate)
+
+    def follow(self, listener: Listener) -> Bounds:
+        self._listeners.append(listener)
+        return self._bounds()
+
+    def unfollow(self, listener: Listener) -> None:
+        self._listeners.remove(listener)
+
+    def _announce(self, events: Sequence[Event]) -> None:
+        self._announced = events[-1].seq
+        for listener in self._listeners:
+            listener(events)
+
+    async def bounds(self) -> Bounds:
+        return self._bounds()
+
+    def _bounds(self) -> Bounds:
+        state = self._log.state
+        return Bounds(oldest=state.oldest, tail=self._announced, epochs=state.epochs)
+
+    async def read(self, query: Query, *, after: int, limit: int) -> Page:
+        state = self._log.state
+        return await self._read(log.read, query, after=after, limit=limit, oldest=state.oldest, epochs=state.epochs)
+
+    async def read_back(self, query: Query, *, before: int, limit: int) -> Page:
+        state = self._log.state
+        return await self._read(
+            log.read_back, query, before=before, limit=limit, oldest=state.oldest, epochs=state.epochs
+        )
+
+    async def seq_at(self, time_us: int) -> int:
+        return await self._read(log.seq_at, time_us, oldest=self._log.state.oldest)
+
+    async def event(self, tenant: str | None, event_id: str) -> Event | None:
+        state = self._log.state
+        return await self._read(log.find, tenant, event_id, state.epochs, state.oldest)
+
+    async def trim(self, *, appended_before: int | None, keep: int | None, limit: int) -> int:
+        def run(connection: sqlite3.Connection) -> int:
+            trimmed = log.trim(
+                connection,
+                state=self._log.state,
+                appended_before=appended_before,
+                keep=keep,
+                seen_before=self._clock() - SEEN_WINDOW_US,
+                position=self._trim_position,
+                limit=limit,
+            )
+            self._log.state.oldest = trimmed.oldest
+            self._trim_position = trimmed.position
+            return trimmed.progress
+
+        return await self._write(run)
+
+    # Deliveries
+
+    async def due(self, endpoint_id: str, *, now: int, limit: int, excluding: Sequence[str]) -> list[Due]:
+        epochs = self._log.state.epochs
+        return await self._read(
+            deliveries.due, endpoint_id, now=now, limit=limit, excluding=tuple(excluding), epochs=epochs
+        )
+
+    async def next_due(self) -> dict[str, int]:
+        return await self._read(deliveries.next_due)
+
+    async def next_due_of(self, endpoint_id: str) -> int | None:
+        return await self._read(deliveries.next_due_of, endpoint_id)
+
+    async def record(self, outcomes: Sequence[Outcome], *, now: int) -> None:
+        await self._write(lambda connection: deliveries.record(connection, outcomes, now=now))
+
+    async def change(self, delivery_id: str, happening: Happening, *, now: int) -> Delivery:
+        return await self._write(lambda connection: deliveries.change(connection, delivery_id, happening, now=now))
+
+    async def delivery(self, delivery_id: str) -> Delivery | None:
+        return await self._read(deliveries.find, delivery_id)
+
+    async def deliveries(self, query: DeliveryQuery) -> list[Delivery]:
+        return await self._read(deliveries.search, query)
+
+    async def attempts(self, delivery_id: str) -> list[Attempt]:
+        return await self._read(deliveries.attempts_of, delivery_id)
+
+    # The registry
+
+    async def save(self, record: R) -> R:
+        def run(connection: sqlite3.Connection) -> R:
+            saved = registry.save(connection, record, now=self._clock())
+            self._rerouted(connection, isinstance(record, Endpoint))
+            return saved
+
+        return await self._write(run)
+
+    async def delete(self, kind: type[R], record_id: str) -> R | None:
+        def run(connection: sqlite3.Connection) -> R | None:
+            deleted = registry.delete(connection, kind, record_id, now=self._clock())
+            self._rerouted(connection, isinstance(deleted, Endpoint))
+            return deleted
+
+        return await self._write(run)
+
+    def _rerouted(self, connection: sqlite3.Connection, changed: bool) -> None:
+        if changed:
+            self._log.state.routing_version = registry.bump_routing_version(connection)
+
+    async def get(self, kind: type[R], record_id: str) -> R | None:
+        return await self._read(registry.get, kind, record_id)
+
+    async def records(
+        self, kind: type[R], *, tenant: str | None = None, after_id: str = "", limit: int = 1000
+    ) -> list[R]:
+        return await self._read(registry.records, kind, tenant=tenant, after_id=after_id, limit=limit)
+
+    async def routes(self) -> tuple[int, list[Endpoint]]:
+        return await self._read(registry.routes)
+
+    async def secret(self, name: str, fresh: bytes) -> bytes:
+        return await self._write(lambda connection: registry.secret(connection, name, fresh))
+
+    # Threads
+
+    def _writing(self) -> Writer:
+        if self._writer is None:
+            raise StoreUnavailable("The store is not open.")
+        return self._writer
+
+    async def _write(self, run: Callable[[sqlite3.Connection], T]) -> T:
+        result: T = await self._writing().submit(run)
+        return result
+
+    async def _read(self, run: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._readers is None or self._lock is None:
+            raise StoreUnavailable("The store is closed.")
+
+        def work() -> T:
+            try:
+                connection = self._reader()
+                # One snapshot for all statements of a read; it ends before anybody awaits anything.
+                connection.execute("BEGIN")
+                try:
+                    return run(connection, *args, **kwargs)
+                finally:
+                    connection.execute("COMMIT")
+            except sqlite3.Error as exc:
+                raise explain(exc, self._path) from exc
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+
+    def _reader(self) -> sqlite3.Connection:
+        """The reading connection of this thread."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = connect(self._path, read_only=True)
+            self._reading.append(connection)
+        return connection

@@ -1,0 +1,199 @@
+"""The writer thread and its group commit.
+
+All jobs that wait become one transaction, because the price of a commit is the disk's flush, and one flush can carry a
+thousand events. Neighbouring appends are merged into a few statements of many rows; every other job runs in a savepoint
+of its own, so that one that is refused does not spoil its neighbours. Nobody is answered before the commit.
+
+Results go back to the event loop in one call per group: first the listeners see the events, then the waiting are woken.
+"""
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import groupby
+from queue import SimpleQueue
+from typing import Any
+
+from hookbrook.core.event import Event
+from hookbrook.errors import Problem, StoreUnavailable
+
+logger = logging.getLogger("hookbrook.store")
+
+#: Jobs in one transaction: a bound on how long the first of them waits for the last.
+MAX_GROUP = 1024
+#: Bytes of event data that may wait for the writer. A disk that stalls must not fill the memory.
+MAX_WAITING_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """Something to do inside a transaction. `run` raises a `Problem` to be refused alone."""
+
+    run: Callable[[sqlite3.Connection], Any]
+    future: asyncio.Future[Any]
+    size: int = 0
+    result: Any = None
+    error: BaseException | None = None
+
+
+@dataclass(slots=True, eq=False)
+class AppendJob:
+    """An append; `batch` is what the `Merge` understands."""
+
+    batch: Any
+    future: asyncio.Future[Any]
+    size: int = 0
+    result: Any = None
+    error: BaseException | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """What one transaction did."""
+
+    jobs: Sequence[Job | AppendJob]
+    events: list[Event] = field(default_factory=list)
+
+
+#: Appends many batches at once: sets each job's `result` or `error`, and returns the new events in order.
+Merge = Callable[[sqlite3.Connection, Sequence[AppendJob]], list[Event]]
+
+
+class Writer:
+    """Owns the writing connection. `submit` and `append` are called in the event loop."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        merge: Merge,
+        begin: Callable[[], None],
+        rolled_back: Callable[[], None],
+        explain: Callable[[sqlite3.Error], Problem],
+        committed: Callable[[Sequence[Event]], None],
+    ) -> None:
+        self._connection = connection
+        self._merge = merge
+        self._begin = begin
+        self._rolled_back = rolled_back
+        self._explain = explain
+        self._committed = committed
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[Job | AppendJob | None] = SimpleQueue()
+        self._waiting_bytes = 0
+        self._closed = False
+        #: The last group's failure, or None after one that succeeded.
+        self.trouble: Problem | None = None
+        self._thread = threading.Thread(target=self._work, name="hookbrook-writer", daemon=True)
+        self._thread.start()
+
+    async def submit(self, run: Callable[[sqlite3.Connection], Any]) -> Any:
+        """Run something in a transaction of the writer, and return its result once that is durable."""
+        return await self._put(Job(run, self._loop.create_future()))
+
+    async def append(self, batch: Any, size: int) -> Any:
+        return await self._put(AppendJob(batch, self._loop.create_future(), size))
+
+    def _put(self, job: Job | AppendJob) -> asyncio.Future[Any]:
+        if self._closed:
+            raise StoreUnavailable("The store is closed.")
+        if job.size and self._waiting_bytes + job.size > max(MAX_WAITING_BYTES, job.size):
+            raise StoreUnavailable(
+                f"More than {MAX_WAITING_BYTES} bytes wait for the disk.", headers={"Retry-After": "1"}
+            )
+        self._waiting_bytes += job.size
+        self._queue.put(job)
+        return job.future
+
+    async def close(self) -> None:
+        """Finish what was accepted and end the thread."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    # Everything below runs in the writer thread, except `_wake`.
+
+    def _work(self) -> None:
+        running = True
+        while running:
+            jobs = [self._queue.get()]
+            while len(jobs) < MAX_GROUP and not self._queue.empty():
+                jobs.append(self._queue.get())
+            running = None not in jobs
+            group = Group([job for job in jobs if job is not None])
+            if group.jobs:
+                self._commit(group)
+                self._loop.call_soon_threadsafe(self._wake, group)
+
+    def _commit(self, group: Group) -> None:
+        try:
+            self._transaction(group)
+            self.trouble = None
+        except sqlite3.OperationalError as exc:
+            # The disk or the file is at fault, not one of the jobs: all of them are told.
+            self.trouble = self._explain(exc)
+            self._fail(group, self.trouble)
+        except Exception as exc:  # noqa: BLE001 - whatever one job did wrong must not end the only thread that can write
+            self._fail(group, exc)
+            self._separate(group, exc)
+
+    def _separate(self, group: Group, error: Exception) -> None:
+        """One job made the transaction fail: give each a transaction of its own, so that only that one is refused."""
+        if len(group.jobs) == 1:
+            logger.error("a transaction failed", exc_info=error)
+            return
+        for job in group.jobs:
+            job.error = None
+            alone = Group([job])
+            self._commit(alone)
+            group.events += alone.events
+
+    def _transaction(self, group: Group) -> None:
+        connection = self._connection
+        self._begin()
+        connection.execute("BEGIN IMMEDIATE")
+        for kind, run in groupby(group.jobs, key=type):
+            if kind is AppendJob:
+                group.events += self._merge(connection, [job for job in run if isinstance(job, AppendJob)])
+            else:
+                for job in run:
+                    assert isinstance(job, Job)
+                    self._alone(connection, job)
+        connection.execute("COMMIT")
+
+    def _alone(self, connection: sqlite3.Connection, job: Job) -> None:
+        connection.execute("SAVEPOINT job")
+        try:
+            job.result = job.run(connection)
+        except (Problem, sqlite3.IntegrityError) as exc:
+            connection.execute("ROLLBACK TO job")
+            job.error = exc
+        connection.execute("RELEASE job")
+
+    def _fail(self, group: Group, error: BaseException) -> None:
+        # On a failing disk even this may fail; SQLite then has rolled back by itself, or does so at the next start.
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        self._rolled_back()
+        group.events.clear()
+        for job in group.jobs:
+            job.error = job.error or error
+
+    def _wake(self, group: Group) -> None:
+        self._waiting_bytes -= sum(job.size for job in group.jobs)
+        if group.events:
+            self._committed(group.events)
+        for job in group.jobs:
+            if job.future.done():  # the caller was cancelled; what it asked for is durable all the same
+                continue
+            if job.error is not None:
+                job.future.set_exception(job.error)
+            else:
+                job.future.set_result(job.result)
