@@ -14,7 +14,10 @@ INSERT INTO delivery (id, tenant, seq, endpoint_id, state, attempts, next_at, cr
 
 -- find_seen --
 -- Which of these (tenant, scope, dedupe) the log already has.
-SELECT tenant, scope, dedupe, seq, id, digest FROM event WHERE (tenant, scope, dedupe) IN (VALUES {rows});
+-- CROSS JOIN fixes the order: one look-up per row asked for. With IN (VALUES …) SQLite would scan the whole log.
+WITH wanted AS (VALUES {rows})
+SELECT tenant, scope, dedupe, seq, id, digest
+FROM wanted CROSS JOIN event ON tenant = wanted.column1 AND scope = wanted.column2 AND dedupe = wanted.column3;
 
 -- last_seq --
 -- The newest seq ever issued, also when its event is gone.
