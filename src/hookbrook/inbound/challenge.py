@@ -1,0 +1,111 @@
+"""Answers to a provider's handshakes, and the reply that tells it that its webhook was kept.
+
+An echo sends back what a stranger chose. It is therefore short, never of a type that a browser would show, and says
+so: `nosniff`, and a policy that lets nothing run.
+"""
+
+import hmac
+import re
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from hookbrook.inbound.recipe import CHALLENGE_WORDS, Challenge, Hmac, Row
+from hookbrook.inbound.request import Request
+from hookbrook.inbound.verify import Verdict
+
+#: Characters of a challenge that are sent back; the longest known (Microsoft Graph's) has a few hundred.
+MAX_ECHO = 2_048
+
+#: On every reply that holds a value from the request.
+ECHO_HEADERS: Mapping[str, str] = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cache-Control": "no-store",
+}
+
+_WORD = re.compile("|".join(re.escape(f"{{{word}}}") for word in sorted(CHALLENGE_WORDS)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What to send back; `headers` are those beside `Content-Type` and `Content-Length`."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def answer(row: Row, secrets: Sequence[str], request: Request, verdict: Verdict | None = None) -> Reply | None:
+    """The reply if the request is one of the row's handshakes, else None; never raises.
+
+    A signed handshake is answered only with a verdict that is `ok`. One that its provider sends unsigned, before a
+    secret exists, may be asked about without a verdict. A handshake is not an event: what is answered is not kept.
+    """
+    for challenge in row.challenges:
+        if challenge.method != request.method or not all(condition.holds(request) for condition in challenge.when):
+            continue
+        if challenge.signed and not (verdict is not None and verdict.ok):
+            continue
+        value = _value(challenge, request)
+        if value is not None:
+            return _reply(row, challenge, value, _secret(secrets, verdict))
+    return None
+
+
+def acknowledge(row: Row) -> Reply:
+    """The reply to a webhook that was kept, or kept before."""
+    reply = row.acknowledge
+    return Reply(status=reply.status, content_type=reply.content_type, body=reply.body.encode())
+
+
+def _value(challenge: Challenge, request: Request) -> bytes | None:
+    """What is asked about; empty if the reply is fixed, None if it should be there and is not, or is too long."""
+    if challenge.value is None:
+        return b""
+    values = challenge.value.values(request)
+    return values[0] if len(values) == 1 and 0 < len(values[0]) <= MAX_ECHO else None
+
+
+def _secret(secrets: Sequence[str], verdict: Verdict | None) -> str:
+    """The secret that the provider is known to hold, or else the first."""
+    index = verdict.matched_secret if verdict is not None else None
+    return secrets[index or 0] if secrets else ""
+
+
+def _reply(row: Row, challenge: Challenge, value: bytes, secret: str) -> Reply | None:
+    digest = _digest(row, secret, value) if challenge.is_computed else b""
+    if challenge.is_computed and not digest:
+        return None
+    words = {
+        "{value}": value.decode("utf-8", "replace"),
+        "{hmac:hex}": digest.hex(),
+        "{hmac:base64}": b64encode(digest).decode(),
+    }
+    if challenge.json is not None:
+        filled = {name: _fill(text, words) for name, text in challenge.json.items()}
+        content_type, body = "application/json", msgspec.json.encode(filled)
+    else:
+        content_type, body = "text/plain; charset=utf-8", str(_fill(challenge.text or "", words)).encode()
+    return Reply(status=challenge.status, content_type=content_type, body=body, headers=ECHO_HEADERS)
+
+
+def _digest(row: Row, secret: str, value: bytes) -> bytes:
+    """The value's HMAC by the key that verifies this row's webhooks; empty without one (fail closed)."""
+    if not isinstance(row.verify, Hmac):
+        return b""
+    try:
+        key = row.verify.key.decode(secret)
+    except ValueError:
+        return b""
+    return hmac.digest(key, value, "sha256")
+
+
+def _fill(text: str | int, words: Mapping[str, str]) -> str | int:
+    """`text` with its variables replaced in one pass, so that a value that looks like a variable stays as it is."""
+    if isinstance(text, int):
+        return text
+    return _WORD.sub(lambda found: words[found.group()], text)

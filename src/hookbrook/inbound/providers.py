@@ -1,0 +1,78 @@
+"""The table of providers: the rows that travel with the package and those that the operator declares."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from hookbrook.errors import ConfigError, FieldError, Invalid
+from hookbrook.inbound.recipe import Hmac, PublicKey, Row, Token, read_row
+
+#: Secrets of one source: each is one more HMAC over every request, and a rotation needs two.
+MAX_SECRETS = 10
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
+_PATH = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<path>[^`]*)`$", re.DOTALL)
+
+
+def load(declared: Mapping[str, Any] | None = None) -> Mapping[str, Row]:
+    """All rows by id: ours, then `[providers]` of hookbrook.toml, which may replace or extend them.
+
+    Raises `ConfigError`, naming the key, at the first row that is not right.
+    """
+    text = resources.files("hookbrook.inbound").joinpath("providers.toml").read_text("utf-8")
+    tables = {**tomllib.loads(text), **(declared or {})}
+    return MappingProxyType({name: _read(name, tables) for name in tables})
+
+
+def check_secrets(row: Row, secrets: tuple[str, ...] | list[str]) -> None:
+    """Whether each secret is one that this provider's scheme can use; raises `Invalid`, which never shows a secret."""
+    if len(secrets) > MAX_SECRETS:
+        raise Invalid.of("secrets", f"at most {MAX_SECRETS} secrets, got {len(secrets)}")
+    errors = [
+        FieldError(f"secrets[{index}]", problem)
+        for index, secret in enumerate(secrets)
+        if (problem := _secret_problem(row, secret))
+    ]
+    if errors:
+        raise Invalid("; ".join(f"{error.field}: {error.message}" for error in errors), errors)
+
+
+def _read(name: str, tables: Mapping[str, Any]) -> Row:
+    key = f"providers.{name}"
+    if not _NAME.match(name):
+        raise ConfigError(key, "a provider's name has 1 to 63 characters of a-z 0-9 _ -")
+    try:
+        return read_row(name, _extended(key, tables[name], tables))
+    except msgspec.ValidationError as exc:
+        found = _PATH.match(str(exc))
+        what, path = (found["what"], found["path"]) if found else (str(exc), "")
+        raise ConfigError(f"{key}.{path}" if path else key, what) from exc
+
+
+def _extended(key: str, table: Any, tables: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(table, Mapping):
+        raise ConfigError(key, "a provider is a table")
+    if "extends" not in table:
+        return table
+    base = tables.get(table["extends"]) if isinstance(table["extends"], str) else None
+    if not isinstance(base, Mapping) or "extends" in base:
+        raise ConfigError(f"{key}.extends", "names no provider, or one that extends another itself")
+    return {**base, **{name: value for name, value in table.items() if name != "extends"}}
+
+
+def _secret_problem(row: Row, secret: str) -> str:
+    if secret != secret.strip():
+        return "there is white space before or after the secret"
+    if isinstance(row.verify, Token):
+        return "" if secret else "it is empty"
+    if isinstance(row.verify, Hmac | PublicKey):
+        try:
+            row.verify.key.decode(secret)
+        except ValueError as exc:
+            return str(exc)
+    return ""

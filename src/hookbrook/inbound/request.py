@@ -1,0 +1,107 @@
+"""One request at `/in/{source}`, as bytes, with the views of it that recipes and templates ask for."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+#: Names in a query or form that are looked at; a body of a million empty pairs would cost seconds otherwise.
+MAX_FORM_FIELDS = 1_000
+
+#: Headers that hold the caller's credentials; a template must not turn one into a channel's name.
+PRIVATE_HEADERS = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
+
+FORM_TYPE = b"application/x-www-form-urlencoded"
+
+
+# Not slotted: each view is worked out at most once, and kept beside the fields.
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A request as it came from the network; nothing here raises, whatever its bytes are."""
+
+    method: str
+    #: The address that the provider was told, with its query: a setting of the operator's, never read from headers.
+    url: str = ""
+    #: In the order received; names in any case.
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    #: What follows the question mark, without it.
+    query: bytes = b""
+    #: The raw body, after transfer coding and before content coding.
+    body: bytes = b""
+
+    def header(self, name: bytes) -> Sequence[bytes]:
+        """The values of every header of this name (in lower case), in order, without white space around them."""
+        return self._headers.get(name, ())
+
+    @cached_property
+    def _headers(self) -> Mapping[bytes, list[bytes]]:
+        found: dict[bytes, list[bytes]] = {}
+        for name, value in self.headers:
+            found.setdefault(name.lower(), []).append(value.strip())
+        return found
+
+    @cached_property
+    def json(self) -> Any:
+        """The body decoded, or None if it is no JSON."""
+        try:
+            return msgspec.json.decode(self.body)
+        except (ValueError, RecursionError):
+            return _lenient_json(self.body)
+
+    @cached_property
+    def query_fields(self) -> Mapping[str, list[str]]:
+        return _fields(self.query)
+
+    @cached_property
+    def form_fields(self) -> Mapping[str, list[str]]:
+        """The fields of a form, by name; empty if the request is not labelled as one."""
+        content_type = next(iter(self.header(b"content-type")), b"")
+        is_form = content_type.partition(b";")[0].strip().lower() == FORM_TYPE
+        return _fields(self.body) if is_form else {}
+
+    @cached_property
+    def document(self) -> Mapping[str, Any]:
+        """`{headers, query, body}` for templates and expressions.
+
+        Header names are in lower case, repeated ones joined by `, ` (RFC 9110 section 5.3), credentials left out.
+        A repeated name of a query or form gives its first value. `body` is the decoded JSON, else the form, else None.
+        """
+        headers = {
+            name.decode("latin-1"): b", ".join(values).decode("latin-1")
+            for name, values in self._headers.items()
+            if name not in PRIVATE_HEADERS
+        }
+        body = self.json
+        if body is None and self.form_fields:
+            body = {name: values[0] for name, values in self.form_fields.items()}
+        return {
+            "headers": headers,
+            "query": {name: values[0] for name, values in self.query_fields.items()},
+            "body": body,
+        }
+
+
+def _fields(encoded: bytes) -> Mapping[str, list[str]]:
+    if not encoded:
+        return {}
+    try:
+        pairs = parse_qsl(encoded.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS)
+    except ValueError:
+        return {}
+    found: dict[str, list[str]] = {}
+    for name, value in pairs:
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def _lenient_json(body: bytes) -> Any:
+    # msgspec refuses numbers beyond a float and half of a surrogate pair; both are JSON, and chat programs that cut a
+    # text in the middle of an emoji send the latter. The body itself is passed on untouched either way.
+    try:
+        return json.loads(body.decode())
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,158 @@
+"""Names made from a request: `github.{body.repository.full_name}` becomes `github.octocat/hello-world`.
+
+What stands in braces is JMESPath over `{headers, query, body}`. A plain path may be written without the quotes that
+JMESPath wants around a hyphen: `{headers.x-github-event}`. The result is always a valid channel or type:
+
+- a character that a name cannot have becomes `-`;
+- a name that is too long keeps its start and ends in a hash of the whole, so that two of them stay two;
+- what is missing, empty, not a text or number, or fails to evaluate, is the template's fallback (`unknown`);
+- a result that starts with `hookbrook.` is written `_hookbrook.`, because those names are our own and a stranger's
+  body decides about what a template yields.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from typing import Any
+
+from hookbrook.core.channel import MAX_NAME_LENGTH, RESERVED
+from hookbrook.core.expression import Expression
+from hookbrook.errors import Invalid
+
+#: A name has 200 characters; nobody needs more text than this to describe it.
+MAX_TEMPLATE_LENGTH = 500
+
+#: Parts in braces, each an evaluation at every request.
+MAX_PARTS = 8
+
+#: Steps of one evaluation at the door, where a provider waits: a few milliseconds at the most.
+MAX_STEPS = 5_000
+
+#: What a missing value becomes.
+MISSING = "unknown"
+
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._:@/\-]")
+_PLAIN_PATH = re.compile(r"(headers|query|body)((?:\.[A-Za-z0-9_\-]+)+)\Z")
+_QUOTES = "'\"`"
+_HASH_DIGITS = 16
+
+
+class Template:
+    """A compiled template. Immutable; `text` is what it was compiled from."""
+
+    __slots__ = ("_missing", "_parts", "text")
+
+    def __init__(self, text: str, parts: tuple[str | Expression, ...], missing: str) -> None:
+        self.text = text
+        self._parts = parts
+        self._missing = missing
+
+    def __repr__(self) -> str:
+        return f"Template({self.text!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Template) and (self.text, self._missing) == (other.text, other._missing)
+
+    def __hash__(self) -> int:
+        return hash((self.text, self._missing))
+
+    @classmethod
+    def compile(cls, text: str, *, missing: str = MISSING, field: str = "template") -> "Template":
+        """Reads `text`; raises `Invalid`, naming `field`, if it could not give a name."""
+        if not text:
+            raise Invalid.of(field, "a template cannot be empty")
+        if len(text) > MAX_TEMPLATE_LENGTH:
+            raise Invalid.of(field, f"a template has at most {MAX_TEMPLATE_LENGTH} characters, this one {len(text)}")
+        parts = tuple(_parts(text, field))
+        if sum(isinstance(part, Expression) for part in parts) > MAX_PARTS:
+            raise Invalid.of(field, f"a template has at most {MAX_PARTS} parts in braces")
+        if isinstance(parts[0], str) and parts[0].startswith(RESERVED):
+            raise Invalid.of(field, f"names that start with {RESERVED!r} are reserved")
+        return cls(text, parts, missing)
+
+    def render(self, document: Mapping[str, Any]) -> str:
+        """The name for this `{headers, query, body}`; never raises, and always a valid name that is not reserved."""
+        return clean_name("".join(self._render(part, document) for part in self._parts), missing=self._missing)
+
+    def _render(self, part: str | Expression, document: Mapping[str, Any]) -> str:
+        if isinstance(part, str):
+            return part
+        try:
+            value = part.evaluate(document, max_steps=MAX_STEPS)
+        except Invalid:
+            return self._missing
+        return _text(value) or self._missing
+
+
+def clean_name(text: str, *, missing: str = MISSING) -> str:
+    """The valid, unreserved channel or type that is nearest to `text`."""
+    name = _NOT_IN_NAMES.sub("-", text[: MAX_NAME_LENGTH + 1]) or missing
+    # Compared without case, so that a reader who is careless about it is not deceived either.
+    if name.lower().startswith(RESERVED):
+        name = "_" + name
+    if len(name) <= MAX_NAME_LENGTH:
+        return name
+    digest = sha256(text.encode("utf-8", "replace")).hexdigest()[:_HASH_DIGITS]
+    return f"{name[: MAX_NAME_LENGTH - _HASH_DIGITS - 1]}-{digest}"
+
+
+def _text(value: object) -> str:
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case int() if value.bit_length() <= 128:
+            return str(value)
+        case float():
+            return repr(value)
+    return ""
+
+
+def _parts(text: str, field: str) -> Iterator[str | Expression]:
+    position = 0
+    while position < len(text):
+        opening = text.find("{", position)
+        literal = text[position:] if opening < 0 else text[position:opening]
+        if literal:
+            yield _literal(literal, field)
+        if opening < 0:
+            return
+        closing = _closing_brace(text, opening, field)
+        yield _expression(text[opening + 1 : closing].strip(), field)
+        position = closing + 1
+
+
+def _literal(text: str, field: str) -> str:
+    if wrong := _NOT_IN_NAMES.search(text):
+        raise Invalid.of(field, f"{wrong.group()!r} cannot stand in a name; allowed are A-Z a-z 0-9 . _ : @ / -")
+    return text
+
+
+def _expression(text: str, field: str) -> Expression:
+    if plain := _PLAIN_PATH.match(text):
+        text = plain.group(1) + "".join(f'."{name}"' for name in plain.group(2).split(".")[1:])
+    return Expression.compile(text, field=field)
+
+
+def _closing_brace(text: str, opening: int, field: str) -> int:
+    """Where the brace at `opening` ends: JMESPath has braces of its own, and texts in three kinds of quotes."""
+    depth = 0
+    quote = ""
+    escaped = False
+    for position in range(opening, len(text)):
+        character = text[position]
+        if escaped:
+            escaped = False
+        elif quote:
+            escaped = character == "\\"
+            quote = "" if character == quote else quote
+        elif character in _QUOTES:
+            quote = character
+        elif character == "{":
+            depth += 1
+        elif character == "}":
+            depth -= 1
+            if depth == 0:
+                return position
+    raise Invalid.of(field, "a brace is opened and not closed")
