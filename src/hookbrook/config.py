@@ -1,0 +1,396 @@
+"""Settings: flags win over the environment, the environment over hookbrook.toml, and that over the defaults.
+
+`Settings` is the one table: each field carries how its text is read and what it is for, so that flags, environment
+variables, keys of the file and the documentation cannot differ. A value that cannot be used, and a name that is not
+known, stops the start and is named; its value is never repeated, since it may be a secret.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from hookbrook.core.addresses import Rule, parse_rules
+from hookbrook.core.channel import check_patterns
+from hookbrook.core.declared import nearest, read_endpoints, read_sources
+from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.source import Source
+from hookbrook.core.units import format_duration, format_size, parse_duration, parse_size
+from hookbrook.errors import ConfigError, Invalid
+
+PREFIX = "HOOKBROOK_"
+FILE_NAME = "hookbrook.toml"
+#: Environment variables of the same prefix that other programs of ours read: the client, the demo, the tests.
+_OTHERS = re.compile(r"HOOKBROOK_(?:CONFIG|URL|KEY|CHROMIUM|DEMO_[A-Z0-9_]*)\Z")
+#: What Kubernetes sets in every pod beside a service named hookbrook; HOOKBROOK_PORT is then `tcp://10.0.0.1:4665`.
+_KUBERNETES = re.compile(r"HOOKBROOK_(?:SERVICE_(?:HOST|PORT(?:_[A-Z0-9_]+)?)|PORT_[0-9]+_[A-Z_]+)\Z")
+_KUBERNETES_PORT = re.compile(r"(?:tcp|udp)://")
+
+#: Reads a value from text, or from what TOML or a flag made of it; raises ValueError with what is allowed.
+Reader = Callable[[object], Any]
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be a text that is not empty")
+    return value.strip()
+
+
+def _switch(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if not isinstance(value, str) or value.strip().lower() not in words:
+        raise ValueError("must be true or false")
+    return words[value.strip().lower()]
+
+
+def _number(low: int, high: int) -> Reader:
+    def read(value: object) -> int:
+        sentence = f"must be a whole number from {low} to {high}"
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,12}", value.strip()):
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(sentence)
+        return value
+
+    return read
+
+
+def _size(low: int, high: int) -> Reader:
+    def read(value: object) -> int:
+        size = parse_size(str(value)) if _is_number_or_text(value) else -1
+        if not low <= size <= high:
+            raise ValueError(f"must be a size from {format_size(low)} to {format_size(high)}")
+        return size
+
+    return read
+
+
+def _duration(low: float, high: float) -> Reader:
+    def read(value: object) -> float:
+        seconds = parse_duration(str(value)) if _is_number_or_text(value) else -1.0
+        if not low <= seconds <= high:
+            raise ValueError(f"must be a duration from {format_duration(low)} to {format_duration(high)}")
+        return seconds
+
+    return read
+
+
+def _or_none(read: Reader) -> Reader:
+    return lambda value: None if isinstance(value, str) and value.strip().lower() == "none" else read(value)
+
+
+def _one_of(*words: str) -> Reader:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or value.strip().lower() not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return value.strip().lower()
+
+    return read
+
+
+def _words(value: object) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+        raise ValueError("must be a list of texts (separated by commas outside hookbrook.toml)")
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def _patterns(value: object) -> tuple[str, ...]:
+    words = _words(value)
+    _as_value_error(lambda: check_patterns("entry", words))
+    return words
+
+
+def _networks(value: object) -> tuple[str, ...]:
+    words = _words(value)
+    _as_value_error(lambda: parse_rules(words, "entry"))
+    return words
+
+
+def _host_names(value: object) -> tuple[str, ...]:
+    words = tuple(word.lower() for word in _words(value))
+    if any(re.search(r"[\s/@?#]", word) for word in words):
+        raise ValueError("must be host names such as hooks.example.com, without a scheme or path")
+    return words
+
+
+def _origins(value: object) -> tuple[str, ...]:
+    words = tuple(word.lower().removesuffix("/") for word in _words(value))
+    if not all(re.fullmatch(r"https?://[^\s/@?#]+", word) for word in words):
+        raise ValueError("must be origins such as https://app.example.com")
+    return words
+
+
+def _public_url(value: object) -> str:
+    text = _text(value).rstrip("/")
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable or re.search(r"[\s@?#\\]", text):
+        raise ValueError("must be a URL such as https://hooks.example.com, without user, query and fragment")
+    return text
+
+
+def _store(value: object) -> str:
+    text = _text(value)
+    if re.match(r"postgres(?:ql)?://", text):
+        raise ValueError("this release keeps its log in SQLite only; write sqlite:///hookbrook.db")
+    if not re.fullmatch(r"sqlite:///[^?#\0]+", text) or text.endswith("/") or ":memory:" in text:
+        raise ValueError("must be sqlite:///RELATIVE/PATH or sqlite:////ABSOLUTE/PATH")
+    return text
+
+
+def _is_number_or_text(value: object) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def _as_value_error(check: Callable[[], object]) -> None:
+    try:
+        check()
+    except Invalid as invalid:
+        raise ValueError(invalid.errors[0].message) from invalid
+
+
+def _setting(default: Any, read: Reader, about: str) -> Any:
+    return field(default=default, metadata={"read": read, "about": about})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set. Durations are seconds, sizes bytes."""
+
+    host: str = _setting("127.0.0.1", _text, "Address to listen on.")
+    port: int = _setting(4665, _number(0, 65535), "Port to listen on; 0 takes any free one.")
+    store: str = _setting(
+        "sqlite:///hookbrook.db",
+        _store,
+        "Where the log is kept: `sqlite:///PATH`, relative to the working folder; a fourth slash makes it absolute.",
+    )
+    dev: bool = _setting(False, _switch, "Open to everybody on this machine without a key; only on a loopback host.")
+    public_url: str | None = _setting(
+        None, _or_none(_public_url), "The address under which others reach this server, as providers are told it."
+    )
+    allowed_hosts: tuple[str, ...] = _setting(
+        (), _host_names, "Host names that requests may be addressed to, besides loopback and that of `public_url`."
+    )
+    allowed_origins: tuple[str, ...] = _setting(
+        (), _origins, "Origins of web pages that may read streams and publish from a browser."
+    )
+    public_channels: tuple[str, ...] = _setting(
+        (), _patterns, "Channel patterns of the default tenant that may be read without a credential."
+    )
+    allow_networks: tuple[str, ...] = _setting(
+        (), _networks, "Private networks that webhooks may be sent to, such as `10.0.0.0/8` or `127.0.0.1/32:8080`."
+    )
+    deny_networks: tuple[str, ...] = _setting(
+        (), _networks, "Networks that webhooks are never sent to; wins over `allow_networks`."
+    )
+    retention_age: float | None = _setting(
+        30 * 86400.0, _or_none(_duration(60, 100 * 365 * 86400.0)), "How long events are kept; `none` keeps them all."
+    )
+    retention_count: int | None = _setting(
+        None, _or_none(_number(1, 10**11)), "How many events are kept at most; `none` sets no limit."
+    )
+    max_event_bytes: int = _setting(2**20, _size(1024, 64 * 2**20), "Largest data of one published event.")
+    max_webhook_bytes: int = _setting(
+        25 * 2**20, _size(1024, 256 * 2**20), "Largest body of a received webhook; GitHub's maximum is the default."
+    )
+    max_batch_events: int = _setting(1000, _number(1, 10_000), "Most events in one array.")
+    heartbeat_s: float = _setting(15.0, _duration(1, 3600), "A silent stream gets a sign of life this often.")
+    drain_s: float = _setting(10.0, _duration(0, 600), "How long open streams and attempts may take at shutdown.")
+    token_lifetime: float = _setting(
+        3600.0, _duration(1, 30 * 86400.0), "How long a minted token is valid if its request does not say."
+    )
+    max_token_lifetime: float = _setting(
+        86400.0, _duration(1, 365 * 86400.0), "The longest a minted token may be valid."
+    )
+    admin_key_file: str = _setting(
+        "hookbrook-admin.key",
+        _text,
+        "File of mode 0600 that gets the first admin key if there is no terminal to show it on.",
+    )
+    log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "The least severe lines to log.")
+    log_format: str = _setting("text", _one_of("text", "json"), "Log lines for people or for programs.")
+
+    #: The working folder, which relative paths start from.
+    folder: Path = Path()
+    #: Declared in hookbrook.toml. Not in the repr, because they hold secrets.
+    sources: tuple[Source, ...] = field(default=(), repr=False)
+    endpoints: tuple[Endpoint, ...] = field(default=(), repr=False)
+    #: `[providers.NAME]` as it stands in the file; `inbound.providers.load` reads it.
+    providers: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def store_path(self) -> Path:
+        """The file of the SQLite store."""
+        return self.folder / unquote(self.store.removeprefix("sqlite:///"))
+
+    @property
+    def admin_key_path(self) -> Path:
+        return self.folder / self.admin_key_file
+
+    @property
+    def allow_rules(self) -> tuple[Rule, ...]:
+        return parse_rules(self.allow_networks, "allow_networks")
+
+    @property
+    def deny_rules(self) -> tuple[Rule, ...]:
+        return parse_rules(self.deny_networks, "deny_networks")
+
+    @property
+    def base_url(self) -> str:
+        """What others call this server: `public_url`, or else the address it listens on."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{self.port}"
+
+
+#: Keys of the file that are no settings.
+_DECLARATIONS: Final = ("sources", "endpoints", "providers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """One setting, as the documentation shows it."""
+
+    name: str
+    flag: str
+    variable: str
+    default: str
+    about: str
+
+
+def describe() -> list[Described]:
+    """All settings in the order in which people should read them."""
+    return [
+        Described(
+            name=each.name,
+            flag="--" + each.name.replace("_", "-"),
+            variable=PREFIX + each.name.upper(),
+            default=_shown(each.name, each.default),
+            about=each.metadata["about"],
+        )
+        for each in fields(Settings)
+        if "read" in each.metadata
+    ]
+
+
+def load(flags: Mapping[str, object], environ: Mapping[str, str], folder: Path) -> Settings:
+    """The settings, or `ConfigError` naming the first one that is wrong.
+
+    Args:
+        flags: by the settings' names; None means not given. `config` names the file.
+        environ: the environment.
+        folder: the working folder; hookbrook.toml is looked for here, and relative paths start here.
+    """
+    readers: dict[str, Reader] = {each.name: each.metadata["read"] for each in fields(Settings) if each.metadata}
+    file_name, document = _read_file(flags, environ, folder)
+    values: dict[str, Any] = {}
+    for key, value in document.items():
+        if key in readers:
+            values[key] = _read(f"{key} in {file_name}", readers[key], value)
+        elif key not in _DECLARATIONS:
+            raise ConfigError(f"{key} in {file_name}", f"is unknown{nearest(key, [*readers, *_DECLARATIONS])}")
+    for variable, name in _variables(environ, readers).items():
+        values[name] = _read(variable, readers[name], environ[variable])
+    for name, value in flags.items():
+        if value is not None and name != "config":
+            values[name] = _read(f"--{name.replace('_', '-')}", _known(name, readers), value)
+    return _check_together(_with_declared(Settings(folder=folder, **values), document, environ))
+
+
+def _read_file(flags: Mapping[str, object], environ: Mapping[str, str], folder: Path) -> tuple[str, Mapping[str, Any]]:
+    named = flags.get("config") or environ.get(PREFIX + "CONFIG")
+    path = folder / str(named or FILE_NAME)
+    try:
+        return path.name, tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if named:
+            raise ConfigError("config", f"there is no file {path}") from None
+        return path.name, {}
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError("config", f"{path} cannot be read: {exc}") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError("config", f"{path} is not TOML: {exc}") from exc
+
+
+def _variables(environ: Mapping[str, str], readers: Mapping[str, Reader]) -> dict[str, str]:
+    """Variable -> setting, for those that are set to something."""
+    found = {}
+    for variable, value in environ.items():
+        if not variable.startswith(PREFIX) or _OTHERS.match(variable) or _KUBERNETES.match(variable):
+            continue
+        if variable == PREFIX + "PORT" and _KUBERNETES_PORT.match(value):
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name not in readers or variable != variable.upper():
+            known = [PREFIX + each.upper() for each in readers]
+            raise ConfigError(variable, f"is not a setting{nearest(variable.upper(), known)}")
+        if value:
+            found[variable] = name
+    return found
+
+
+def _known(name: str, readers: Mapping[str, Reader]) -> Reader:
+    if name not in readers:
+        raise ConfigError(f"--{name.replace('_', '-')}", f"is not a setting{nearest(name, list(readers))}")
+    return readers[name]
+
+
+def _read(key: str, read: Reader, value: object) -> Any:
+    try:
+        return read(value)
+    except ValueError as exc:
+        raise ConfigError(key, str(exc)) from None
+
+
+def _with_declared(settings: Settings, document: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    providers = document.get("providers", {})
+    if not isinstance(providers, Mapping):
+        raise ConfigError("providers", "is a table of tables, each begun with [providers.NAME]")
+    return replace(
+        settings,
+        sources=read_sources(document.get("sources", []), environ),
+        endpoints=read_endpoints(
+            document.get("endpoints", []), environ, allowed=settings.allow_rules, denied=settings.deny_rules
+        ),
+        providers=providers,
+    )
+
+
+def _check_together(settings: Settings) -> Settings:
+    """What no single value shows."""
+    if settings.dev and not is_loopback(settings.host):
+        raise ConfigError("dev", "is open to whoever can connect, so it needs a loopback host such as 127.0.0.1")
+    if settings.token_lifetime > settings.max_token_lifetime:
+        raise ConfigError("token_lifetime", "must not be longer than max_token_lifetime")
+    return settings
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address; a name other than `localhost` is not trusted to be one."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _shown(name: str, value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if name.endswith("_bytes") and isinstance(value, int):
+        return format_size(value)
+    if isinstance(value, float):
+        return format_duration(value)
+    return ", ".join(value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,125 @@
+"""What may be said of a source, an endpoint and a tenant: one judge for the API and for hookbrook.toml.
+
+Everything wrong is named at once, so that nobody has to correct a form field by field. What only a provider's row can
+say (its secrets, its templates) is judged where the rows are, in `http.registration`.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from hookbrook.core.addresses import Rule, check_target, parse_url
+from hookbrook.core.channel import check_patterns
+from hookbrook.core.endpoint import MAX_CONCURRENCY, MAX_TIMEOUT_S, Endpoint
+from hookbrook.core.headers import check_headers
+from hookbrook.core.retry import parse_schedule
+from hookbrook.core.signing import parse_secret
+from hookbrook.core.source import Source
+from hookbrook.errors import FieldError, Invalid
+
+#: A tenant is a column of every index, and often a customer's id elsewhere: a UUID with a prefix fits.
+MAX_TENANT_LENGTH = 64
+#: A source's name is typed into other people's dashboards as a part of a URL.
+MAX_SOURCE_NAME_LENGTH = 64
+MAX_DESCRIPTION_LENGTH = 500
+MAX_METADATA_KEYS = 50
+MAX_METADATA_KEY_LENGTH = 40
+MAX_METADATA_VALUE_LENGTH = 500
+#: Below this a connection to the other side of the world does not come about.
+MIN_TIMEOUT_S = 0.5
+#: Each secret is one more signature on every webhook; a rotation needs two.
+MAX_ENDPOINT_SECRETS = 5
+
+_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
+
+
+def check_tenant(field: str, value: str) -> str:
+    """1 to 64 characters of `A-Za-z0-9._-`, the first a letter or digit; raises `Invalid`."""
+    if not _TENANT.match(value):
+        raise Invalid.of(
+            field, f"must be 1 to {MAX_TENANT_LENGTH} characters of A-Z a-z 0-9 . _ -, and begin with a letter or digit"
+        )
+    return value
+
+
+def check_source_name(field: str, value: str) -> str:
+    """1 to 64 characters of `a-z0-9._-`, the first a letter or digit; raises `Invalid`."""
+    if not _SOURCE_NAME.match(value):
+        raise Invalid.of(
+            field,
+            f"must be 1 to {MAX_SOURCE_NAME_LENGTH} characters of a-z 0-9 . _ -, and begin with a letter or digit",
+        )
+    return value
+
+
+def check_description(field: str, value: str) -> str:
+    if len(value) > MAX_DESCRIPTION_LENGTH:
+        raise Invalid.of(field, f"may have at most {MAX_DESCRIPTION_LENGTH} characters")
+    return value
+
+
+def check_source(source: Source) -> None:
+    """Raises `Invalid` with everything that is wrong, whichever the provider is."""
+    check_all(
+        lambda: check_source_name("name", source.name),
+        lambda: check_tenant("tenant", source.tenant),
+        lambda: check_description("description", source.description),
+    )
+
+
+def check_endpoint(endpoint: Endpoint, allowed: Sequence[Rule] = (), denied: Sequence[Rule] = ()) -> None:
+    """Raises `Invalid` with everything that is wrong.
+
+    Args:
+        allowed: the operator's rules for addresses (`core.addresses`); a literal address that they refuse is an error.
+        denied: likewise.
+    """
+    check_all(
+        lambda: check_target(parse_url(endpoint.url), allowed, denied),
+        lambda: check_tenant("tenant", endpoint.tenant),
+        lambda: check_patterns("types", endpoint.types),
+        lambda: check_patterns("channels", endpoint.channels),
+        lambda: _check_secrets(endpoint.secrets),
+        lambda: check_headers(endpoint.headers),
+        lambda: parse_schedule(endpoint.retry),
+        lambda: _check_range("concurrency", endpoint.concurrency, 1, MAX_CONCURRENCY),
+        lambda: _check_range("timeout_s", endpoint.timeout_s, MIN_TIMEOUT_S, MAX_TIMEOUT_S),
+        lambda: check_description("description", endpoint.description),
+        lambda: _check_metadata(endpoint.metadata),
+    )
+
+
+def check_all(*checks: Callable[[], object]) -> None:
+    """Run every check, and raise one `Invalid` with the errors of all that failed."""
+    errors: list[FieldError] = []
+    for check in checks:
+        try:
+            check()
+        except Invalid as invalid:
+            errors += invalid.errors
+    if errors:
+        raise Invalid(
+            f"{errors[0].field}: {errors[0].message}" if len(errors) == 1 else "Several fields are wrong.", errors
+        )
+
+
+def _check_secrets(secrets: Sequence[str]) -> None:
+    if len(secrets) > MAX_ENDPOINT_SECRETS:
+        raise Invalid.of("secret", f"at most {MAX_ENDPOINT_SECRETS} secrets at a time")
+    for secret in secrets:
+        parse_secret(secret)
+
+
+def _check_range(field: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise Invalid.of(field, f"must be between {low:g} and {high:g}")
+
+
+def _check_metadata(metadata: Mapping[str, str]) -> None:
+    if len(metadata) > MAX_METADATA_KEYS:
+        raise Invalid.of("metadata", f"may have at most {MAX_METADATA_KEYS} keys")
+    for key, value in metadata.items():
+        if not 1 <= len(key) <= MAX_METADATA_KEY_LENGTH:
+            raise Invalid.of("metadata", f"a key has 1 to {MAX_METADATA_KEY_LENGTH} characters")
+        if len(value) > MAX_METADATA_VALUE_LENGTH:
+            raise Invalid.of(f"metadata.{key}", f"may have at most {MAX_METADATA_VALUE_LENGTH} characters")

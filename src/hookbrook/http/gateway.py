@@ -1,0 +1,61 @@
+"""What the doors are given: one frozen record of the parts, made by the composition root."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from hookbrook.config import Settings
+from hookbrook.core.addresses import Rule
+from hookbrook.http.auth import Auth
+from hookbrook.inbound.recipe import Row
+from hookbrook.store.appender import Appender
+from hookbrook.store.base import Store
+from hookbrook.store.catalog import Catalog
+
+
+def _zero() -> int:
+    return 0
+
+
+def _nothing() -> Mapping[str, int]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """Where `/metrics` reads its numbers; each is called at every scrape."""
+
+    #: Events appended by this process since its start.
+    events: Callable[[], int] = _zero
+    #: Streams open now.
+    streams: Callable[[], int] = _zero
+    #: Attempts under way now.
+    in_flight: Callable[[], int] = _zero
+    #: Attempts by what they led to (`accepted`, `refused`, `exhausted`) since the start.
+    outcomes: Callable[[], Mapping[str, int]] = _nothing
+
+
+def _ignore(_endpoint_id: str) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    settings: Settings
+    store: Store
+    catalog: Catalog
+    appender: Appender
+    auth: Auth
+    #: Microseconds since 1970.
+    clock: Callable[[], int]
+    #: Provider rows by id.
+    providers: Mapping[str, Row]
+    #: Tell the dispatcher that an endpoint has something due that it did not have before.
+    dispatcher_poke: Callable[[str], None] = _ignore
+    stats: Stats = field(default_factory=Stats)
+    #: The operator's rules for addresses.
+    allowed: tuple[Rule, ...] = ()
+    denied: tuple[Rule, ...] = ()
+    #: False once the server is on its way down, so that `/readyz` sends no more traffic here.
+    accepting: Callable[[], bool] = lambda: True
+    random: Callable[[int], bytes] = os.urandom
