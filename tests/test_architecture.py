@@ -28,12 +28,19 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "config": frozenset({"errors", "core"}),
     "client": frozenset({"errors", "core"}),
     "store.base": frozenset({"errors", "config", "core"}),
-    "store": frozenset({"errors", "config", "core", "store.base"}),  # all but the port is a concrete store
+    "store.catalog": frozenset({"errors", "core", "store.base"}),
+    "store.appender": frozenset({"errors", "core", "store.base", "store.catalog"}),
+    "store": frozenset({"errors", "config", "core", "store.base"}),  # what remains is concrete: sqlite, later postgres
     "inbound": frozenset({"errors", "config", "core"}),  # gets `Fetch` handed in, so it needs no `outbound`
     "stream": frozenset({"errors", "config", "core", "store.base"}),
     "outbound": frozenset({"errors", "config", "core", "store.base"}),
-    "http": frozenset({"errors", "config", "core", "inbound", "stream", "store.base"}),  # no concrete store
-    "app": frozenset({"errors", "config", "core", "inbound", "stream", "outbound", "http", "store.base", "store"}),
+    "http": frozenset(  # no concrete store
+        {"errors", "config", "core", "inbound", "stream", "store.base", "store.catalog", "store.appender"}
+    ),
+    "app": frozenset(
+        {"errors", "config", "core", "inbound", "stream", "outbound", "http", "store.base", "store.catalog"}
+        | {"store.appender", "store"}
+    ),
     "cli": frozenset({"", "errors", "config", "core", "client", "app"}),
     "__main__": frozenset({"cli"}),
     "": frozenset({"errors", "core", "config", "client", "app"}),

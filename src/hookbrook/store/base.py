@@ -65,7 +65,8 @@ class Page:
     events: list[Event]
     #: No further event matches between the page's start and this seq (the last seq looked at).
     scanned_to: int
-    #: The log's tail at the moment of reading.
+    #: The log's ends at the moment of reading; what was asked for before `oldest` is gone.
+    oldest: int
     tail: int
 
 
@@ -125,7 +126,8 @@ class Log(Protocol):
     async def read(self, query: Query, *, after: int, limit: int) -> Page:
         """The matching events with `seq > after` in order, at most `limit` of them.
 
-        MUST bound the rows it looks at: a page may be empty though more follows, and then `scanned_to < tail`.
+        MUST bound the rows it looks at and the bytes it returns: a page may be empty though more follows, and then
+        `scanned_to < tail`. All of a page MUST come from one snapshot.
         """
 
     async def read_back(self, query: Query, *, before: int, limit: int) -> Page:
@@ -134,7 +136,7 @@ class Log(Protocol):
     async def seq_at(self, time_us: int) -> int:
         """The seq of the last event appended before that time, or of the last trimmed one."""
 
-    async def event(self, tenant: str | None, event_id: str) -> Event | None: ...
+    async def event(self, tenant: str, event_id: str) -> Event | None: ...
 
     async def trim(self, *, appended_before: int | None, keep: int | None, limit: int) -> int:
         """Remove up to `limit` of the oldest events that were appended before that time, or are not among the newest

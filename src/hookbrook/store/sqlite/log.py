@@ -22,6 +22,8 @@ from hookbrook.store.sqlite.writer import AppendJob
 
 #: Seqs that one page of a scan looks at. Two thousand rows take a few milliseconds when they are in the page cache.
 SCAN_ROWS = 2000
+#: Bytes of one page; events may be a megabyte each, and pages are held in memory.
+MAX_PAGE_BYTES = 4 * 1024 * 1024
 #: Exact channels up to this many are read one index at a time; more are cheaper as a scan.
 MAX_INDEXED_CHANNELS = 8
 
@@ -250,37 +252,60 @@ def _is_indexed(query: Query) -> bool:
     )
 
 
-def read(connection: sqlite3.Connection, query: Query, *, after: int, limit: int, oldest: int, epochs: Epochs) -> Page:
-    """Forwards from `after`; see `Log.read`."""
-    tail: int = connection.execute(sql("last_seq")).fetchone()[0]
+def read(connection: sqlite3.Connection, query: Query, *, after: int, limit: int, epochs: Epochs) -> Page:
+    """Forwards from `after`; see `Log.read`. Inside a read transaction."""
+    oldest, tail = _ends(connection)
     after = max(after, oldest - 1)
     if _is_indexed(query):
-        rows, end = _indexed(connection, query, ("read_channel", "read_other_channel"), (after,), limit), tail
+        found, end = _indexed(connection, query, ("read_channel", "read_other_channel"), (after,), limit), tail
     else:
         end = min(after + SCAN_ROWS, tail)
-        rows = _scan(connection, "scan", query, (after, end), limit)
-    if len(rows) == limit:
-        end = rows[-1][0]
-    events = [event_of(row, epochs) for row in rows]
-    return Page(events=[event for event in events if _matches(event, query)], scanned_to=max(end, after), tail=tail)
+        found = _scan(connection, "scan", query, (after, end), limit)
+    scanned_to = max(found.rows[-1][0] if found.cut else end, after)
+    return Page(events=_events(found, query, epochs), scanned_to=scanned_to, oldest=oldest, tail=tail)
 
 
-def read_back(
-    connection: sqlite3.Connection, query: Query, *, before: int, limit: int, oldest: int, epochs: Epochs
-) -> Page:
-    """Backwards from `before`; see `Log.read_back`."""
-    tail: int = connection.execute(sql("last_seq")).fetchone()[0]
-    before = min(before, tail + 1)
+def read_back(connection: sqlite3.Connection, query: Query, *, before: int, limit: int, epochs: Epochs) -> Page:
+    """Backwards from `before`; see `Log.read_back`. Inside a read transaction."""
+    oldest, tail = _ends(connection)
+    before = max(min(before, tail + 1), oldest)
     if _is_indexed(query):
         names = ("read_channel_back", "read_other_channel_back")
-        rows, end = _indexed(connection, query, names, (before, oldest), limit, reverse=True), oldest
+        found, end = _indexed(connection, query, names, (before, oldest), limit, reverse=True), oldest
     else:
         end = max(before - SCAN_ROWS, oldest)
-        rows = _scan(connection, "scan_back", query, (before, end), limit)
-    if len(rows) == limit:
-        end = rows[-1][0]
-    events = [event_of(row, epochs) for row in rows]
-    return Page(events=[event for event in events if _matches(event, query)], scanned_to=min(end, before), tail=tail)
+        found = _scan(connection, "scan_back", query, (before, end), limit)
+    scanned_to = min(found.rows[-1][0] if found.cut else end, before)
+    return Page(events=_events(found, query, epochs), scanned_to=scanned_to, oldest=oldest, tail=tail)
+
+
+def _ends(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Oldest and tail as of this snapshot."""
+    return _meta(connection, "oldest"), connection.execute(sql("last_seq")).fetchone()[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    rows: list[Any]
+    #: A limit ended it, so there may be more between the last row and the end of what was asked for.
+    cut: bool
+
+
+def _take(rows: Iterable[Any], limit: int) -> _Found:
+    """Rows up to the limits of number and bytes, at least one if there is one."""
+    taken: list[Any] = []
+    size = 0
+    for row in rows:
+        taken.append(row)
+        size += len(row[-1] or b"") + len(row[-2] or b"")
+        if len(taken) == limit or size >= MAX_PAGE_BYTES:
+            return _Found(rows=taken, cut=True)
+    return _Found(rows=taken, cut=False)
+
+
+def _events(found: _Found, query: Query, epochs: Epochs) -> list[Event]:
+    events = (event_of(row, epochs) for row in found.rows)
+    return [event for event in events if _matches(event, query)]
 
 
 def _indexed(
@@ -291,20 +316,29 @@ def _indexed(
     limit: int,
     *,
     reverse: bool = False,
-) -> list[Any]:
-    """The first `limit` rows over all channels, each once. Rows of the wrong type count too: they were looked at."""
+) -> _Found:
+    """The first rows over all channels, each once. Rows of the wrong type count too: they were looked at."""
     found = [
-        connection.execute(sql(name), (query.tenant, channel, *where, limit)).fetchall()
+        _take(connection.execute(sql(name), (query.tenant, channel, *where, limit)), limit)
         for channel in query.channels
         for name in names
     ]
-    if sum(map(bool, found)) <= 1:
-        return next((rows for rows in found if rows), [])
-    unique: dict[int, Any] = {row[0]: row for row in merge_sorted(*found, key=lambda row: row[0], reverse=reverse)}
-    return list(unique.values())[:limit]
+    full = [part for part in found if part.rows]
+    if len(full) <= 1:
+        return full[0] if full else _Found(rows=[], cut=False)
+    merged = merge_sorted(*(part.rows for part in full), key=lambda row: row[0], reverse=reverse)
+    unique: dict[int, Any] = {row[0]: row for row in merged}
+    # Beyond the end of a part that was cut, that channel's rows are unknown: the page must end there.
+    ends = [part.rows[-1][0] for part in full if part.cut]
+    rows = list(unique.values())
+    if ends:
+        end = max(ends) if reverse else min(ends)
+        rows = [row for row in rows if (row[0] >= end if reverse else row[0] <= end)]
+    taken = _take(rows, limit)
+    return _Found(rows=taken.rows, cut=taken.cut or bool(ends))
 
 
-def _scan(connection: sqlite3.Connection, name: str, query: Query, between: tuple[int, int], limit: int) -> list[Any]:
+def _scan(connection: sqlite3.Connection, name: str, query: Query, between: tuple[int, int], limit: int) -> _Found:
     clauses: list[str] = ["data IS NOT NULL"]
     values: list[object] = []
     if query.tenant is not None:
@@ -319,7 +353,7 @@ def _scan(connection: sqlite3.Connection, name: str, query: Query, between: tupl
         clauses.append(types)
         values += type_values
     statement = sql(name).replace("{filter}", " AND ".join(clauses))
-    return connection.execute(statement, (*between, *values, limit)).fetchall()
+    return _take(connection.execute(statement, (*between, *values, limit)), limit)
 
 
 def _pattern_filter(column: str, patterns: Sequence[str]) -> tuple[str, list[object]]:
@@ -338,9 +372,10 @@ def _pattern_filter(column: str, patterns: Sequence[str]) -> tuple[str, list[obj
     return "(" + " OR ".join(clauses) + ")", values
 
 
-def seq_at(connection: sqlite3.Connection, time_us: int, *, oldest: int) -> int:
+def seq_at(connection: sqlite3.Connection, time_us: int) -> int:
     """Binary search over the primary key: `appended` never decreases, so it needs no index of its own."""
-    low, high = oldest, int(connection.execute(sql("last_seq")).fetchone()[0]) + 1
+    low, tail = _ends(connection)
+    high = tail + 1
     while low < high:
         middle = (low + high) // 2
         row = connection.execute(sql("first_seq_from"), (middle,)).fetchone()
@@ -351,18 +386,13 @@ def seq_at(connection: sqlite3.Connection, time_us: int, *, oldest: int) -> int:
     return low - 1
 
 
-def find(
-    connection: sqlite3.Connection, tenant: str | None, event_id: str, epochs: Epochs, oldest: int
-) -> Event | None:
-    if tenant is None:
-        row = connection.execute(sql("event_of_any_tenant"), (event_id,)).fetchone()
-    else:
-        row = connection.execute(sql("event_published"), (tenant, event_id)).fetchone()
-        row = row or connection.execute(sql("event_received"), (event_id,)).fetchone()
+def find(connection: sqlite3.Connection, tenant: str, event_id: str, epochs: Epochs) -> Event | None:
+    row = connection.execute(sql("event_published"), (tenant, event_id)).fetchone()
+    row = row or connection.execute(sql("event_received"), (event_id,)).fetchone()
     if row is None or row[-1] is None:
         return None
     event = event_of(row, epochs)
-    return event if (tenant is None or event.tenant == tenant) and event.seq >= oldest else None
+    return event if event.tenant == tenant and event.seq >= _meta(connection, "oldest") else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -411,7 +441,7 @@ def _watermark(
 ) -> int:
     wanted = state.oldest
     if appended_before is not None:
-        wanted = max(wanted, seq_at(connection, appended_before, oldest=state.oldest) + 1)
+        wanted = max(wanted, seq_at(connection, appended_before) + 1)
     if keep is not None:
         wanted = max(wanted, state.tail - keep + 1)
     return min(wanted, state.oldest + limit, state.tail + 1)

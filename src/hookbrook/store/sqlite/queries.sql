@@ -60,10 +60,6 @@ SELECT {columns} FROM event WHERE tenant = ? AND scope = '' AND dedupe = ?;
 -- event_received --
 SELECT {columns} FROM event WHERE id = ? AND scope <> '';
 
--- event_of_any_tenant --
--- Only administrators ask without a tenant; the id of a published event is unique per tenant only, so the newest is taken.
-SELECT {columns} FROM event WHERE id = ? ORDER BY seq DESC LIMIT 1;
-
 -- trim_candidates --
 -- Rows below the watermark, with whether they are still owed to somebody.
 SELECT seq, appended, data IS NULL,

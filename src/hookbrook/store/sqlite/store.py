@@ -139,21 +139,16 @@ class SqliteStore:
         return Bounds(oldest=state.oldest, tail=self._announced, epochs=state.epochs)
 
     async def read(self, query: Query, *, after: int, limit: int) -> Page:
-        state = self._log.state
-        return await self._read(log.read, query, after=after, limit=limit, oldest=state.oldest, epochs=state.epochs)
+        return await self._read(log.read, query, after=after, limit=limit, epochs=self._log.state.epochs)
 
     async def read_back(self, query: Query, *, before: int, limit: int) -> Page:
-        state = self._log.state
-        return await self._read(
-            log.read_back, query, before=before, limit=limit, oldest=state.oldest, epochs=state.epochs
-        )
+        return await self._read(log.read_back, query, before=before, limit=limit, epochs=self._log.state.epochs)
 
     async def seq_at(self, time_us: int) -> int:
-        return await self._read(log.seq_at, time_us, oldest=self._log.state.oldest)
+        return await self._read(log.seq_at, time_us)
 
-    async def event(self, tenant: str | None, event_id: str) -> Event | None:
-        state = self._log.state
-        return await self._read(log.find, tenant, event_id, state.epochs, state.oldest)
+    async def event(self, tenant: str, event_id: str) -> Event | None:
+        return await self._read(log.find, tenant, event_id, self._log.state.epochs)
 
     async def trim(self, *, appended_before: int | None, keep: int | None, limit: int) -> int:
         def run(connection: sqlite3.Connection) -> int:

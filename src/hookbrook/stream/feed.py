@@ -1,0 +1,73 @@
+"""The feed: follows the log and keeps its recent tail in memory.
+
+Most readers are live or only a moment behind, so what they need next is here, encoded once for all of them. Whoever is
+further behind reads from the store until the feed holds what comes next. Seqs are gapless, so an entry's place follows
+from its seq.
+"""
+
+from collections.abc import Callable, Sequence
+
+from hookbrook.core.event import Event
+from hookbrook.store.base import Bounds, Log
+from hookbrook.stream.subscription import Entry
+
+#: Enough for a client that reconnects within seconds at thousands of events per second.
+MAX_ENTRIES = 16_384
+#: Bytes of event data held; a frame of the same size may be held beside it.
+MAX_BYTES = 64 * 1024 * 1024
+#: The oldest entries go in blocks, because removing from the front of a list moves all the others.
+TRIM_FRACTION = 4
+
+
+class Feed:
+    """`start` before use. `listener` is called with the new entries after the feed holds them."""
+
+    def __init__(self, log: Log, *, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES) -> None:
+        self._log = log
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._entries: list[Entry] = []
+        self._bytes = 0
+        self._listener: Callable[[Sequence[Entry]], None] = lambda _entries: None
+        #: The newest seq that readers may be given.
+        self.tail = 0
+
+    def start(self, listener: Callable[[Sequence[Entry]], None]) -> Bounds:
+        self._listener = listener
+        bounds = self._log.follow(self._committed)
+        self.tail = bounds.tail
+        return bounds
+
+    def stop(self) -> None:
+        self._log.unfollow(self._committed)
+
+    def after(self, seq: int, limit: int) -> list[Entry] | None:
+        """Up to `limit` entries that follow the seq, or None if the feed does not reach back that far."""
+        behind = self.tail - seq
+        if behind <= 0:
+            return []
+        if behind > len(self._entries):
+            return None
+        start = len(self._entries) - behind
+        return self._entries[start : start + limit]
+
+    def _committed(self, events: Sequence[Event]) -> None:
+        entries = [Entry(event) for event in events]
+        self._entries += entries
+        self._bytes += sum(len(event.data) for event in events)
+        self.tail = events[-1].seq
+        if len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
+            self._shrink()
+        self._listener(entries)
+
+    def _shrink(self) -> None:
+        keep = self._max_entries - self._max_entries // TRIM_FRACTION
+        budget = self._max_bytes - self._max_bytes // TRIM_FRACTION
+        size = count = 0
+        for entry in reversed(self._entries):
+            size += len(entry.event.data)
+            if count == keep or size > budget:
+                break
+            count += 1
+        del self._entries[: len(self._entries) - count]
+        self._bytes = sum(len(entry.event.data) for entry in self._entries)

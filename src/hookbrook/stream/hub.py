@@ -1,0 +1,135 @@
+"""The hub: knows all readers, finds those of an event, keeps their connections alive, and sends them away."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
+
+from hookbrook.core.channel import PatternIndex
+from hookbrook.core.sse import control
+from hookbrook.store.base import Log
+from hookbrook.stream.feed import Feed
+from hookbrook.stream.reader import Reader
+from hookbrook.stream.sink import Sink
+from hookbrook.stream.subscription import Entry, Subscription
+
+logger = logging.getLogger("hookbrook.stream")
+
+#: What clients are told to wait before they reconnect, spread so that they do not all come back at once.
+RETRY_MS = (1000, 3000)
+#: The same when the server is going away and will take a moment to come back.
+DRAIN_RETRY_MS = (1000, 5000)
+#: Readers told to go per step of draining.
+DRAIN_STEP = 100
+#: Heartbeats are spread over this many turns per period.
+BEAT_SLICES = 15
+
+
+class Hub:
+    def __init__(self, log: Log, *, clock: Callable[[], int], rng: Random, heartbeat_s: float = 15.0) -> None:
+        self.feed = Feed(log)
+        self._log = log
+        self._clock = clock
+        self._rng = rng
+        self._heartbeat_s = heartbeat_s
+        self._live: dict[str, PatternIndex[Reader]] = {}
+        self._readers: list[set[Reader]] = [set() for _ in range(BEAT_SLICES)]
+        self._slice_of: dict[Reader, set[Reader]] = {}
+        self._beating: asyncio.Task[None] | None = None
+        self.draining = False
+
+    def start(self) -> None:
+        self.feed.start(self._publish)
+        self._beating = asyncio.get_running_loop().create_task(self._beat(), name="hookbrook-heartbeat")
+
+    async def stop(self) -> None:
+        self.feed.stop()
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
+
+    def __len__(self) -> int:
+        return len(self._slice_of)
+
+    def readers(self) -> Iterator[Reader]:
+        return iter(tuple(self._slice_of))
+
+    def open(
+        self, subscription: Subscription, sink: Sink, *, after: int | None, expires: int | None, greeting: bytes = b""
+    ) -> Reader:
+        """A new reader from just after the seq, or from now on. Call its `resume` once the response has begun."""
+        reader = Reader(
+            subscription,
+            feed=self.feed,
+            log=self._log,
+            sink=sink,
+            cursor=self.feed.tail if after is None else after,
+            retry_ms=self._rng.randint(*RETRY_MS),
+            expires=expires,
+            join=self._join,
+            leave=self._leave,
+            closed=self._closed,
+        )
+        piece = min(self._readers, key=len)
+        piece.add(reader)
+        self._slice_of[reader] = piece
+        if greeting:
+            sink.write(greeting)
+        return reader
+
+    async def drain(self, window_s: float) -> None:
+        """Tell every reader to come back later, and end it; spread over the window."""
+        self.draining = True
+        readers = tuple(self._slice_of)
+        steps = max(1, -(-len(readers) // DRAIN_STEP))
+        for step in range(steps):
+            for reader in readers[step * DRAIN_STEP : (step + 1) * DRAIN_STEP]:
+                retry = self._rng.randint(*DRAIN_RETRY_MS)
+                reader.end(control("hookbrook.drain", {"retry_ms": retry}, retry_ms=retry))
+            await asyncio.sleep(window_s / steps if steps > 1 else 0)
+
+    def _join(self, reader: Reader) -> None:
+        index = self._live.setdefault(reader.subscription.tenant, PatternIndex())
+        for pattern in reader.subscription.channels:
+            index.add(pattern, reader)
+
+    def _leave(self, reader: Reader) -> None:
+        index = self._live.get(reader.subscription.tenant)
+        if index is not None:
+            for pattern in reader.subscription.channels:
+                index.discard(pattern, reader)
+
+    def _closed(self, reader: Reader) -> None:
+        piece = self._slice_of.pop(reader, None)
+        if piece is not None:
+            piece.discard(reader)
+
+    def _publish(self, entries: Sequence[Entry]) -> None:
+        """Each reader gets all of a commit's entries that it wants in one call."""
+        wanted: dict[Reader, list[Entry]] = {}
+        for entry in entries:
+            event = entry.event
+            index = self._live.get(event.tenant)
+            if index is None:
+                continue
+            for reader in index.match(event.channels):
+                if reader.subscription.wants_type(event.type):
+                    wanted.setdefault(reader, []).append(entry)
+        for reader, theirs in wanted.items():
+            try:
+                reader.deliver(theirs)
+            except Exception:  # one reader's failure must not reach the other readers, nor the publisher
+                logger.exception("a reader failed and was ended")
+                reader.gone()
+
+    async def _beat(self) -> None:
+        turn = 0
+        while True:
+            await asyncio.sleep(self._heartbeat_s / BEAT_SLICES)
+            now = self._clock()
+            for reader in tuple(self._readers[turn]):
+                if reader.expires is not None and now >= reader.expires:
+                    reader.end(control("hookbrook.expired", {}))
+                else:
+                    reader.beat()
+            turn = (turn + 1) % BEAT_SLICES

@@ -1,0 +1,71 @@
+"""Where a stream begins: a cursor, a time in the past, the last few events, or now."""
+
+from dataclasses import dataclass
+
+from hookbrook.core.cursor import Cursor
+from hookbrook.errors import Invalid
+from hookbrook.store.base import Log, Query
+from hookbrook.stream.reader import reset
+
+#: A page of `last=` that looks further back than this gives what it has found: a pattern that matches nothing must not
+#: read the whole log.
+MAX_LAST_SCAN = 200_000
+MAX_LAST = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    #: Begin just after this seq; None: with what comes next.
+    after: int | None = None
+    #: A `hookbrook.reset` frame that must be the stream's first, or nothing.
+    reset: bytes = b""
+
+
+async def resume(log: Log, text: str, *, lenient: bool) -> Start:
+    """After a cursor. One that is foreign or trimmed yields a reset.
+
+    A foreign reader goes on with what comes next, since nothing says how the log it knew relates to this one; a
+    trimmed one goes on with the oldest event there is.
+
+    Args:
+        lenient: the text comes from a `Last-Event-ID`, where an answer of 4xx would end an EventSource for good: what
+            is no cursor at all counts as foreign. Otherwise it raises `Invalid`.
+    """
+    bounds = await log.bounds()
+    oldest, newest = bounds.epochs.cursor(bounds.oldest - 1), bounds.epochs.cursor(bounds.tail)
+    try:
+        cursor = Cursor.parse(text)
+    except Invalid:
+        if not lenient:
+            raise
+        cursor = None
+    if cursor is None or not bounds.epochs.contains(cursor, bounds.tail):
+        told = reset("foreign", oldest=str(oldest), newest=str(newest), at=str(newest))
+        return Start(after=bounds.tail, reset=told)
+    if cursor.seq < bounds.oldest - 1:
+        return Start(after=bounds.oldest - 1, reset=reset("trimmed", oldest=str(oldest), newest=str(newest)))
+    return Start(after=cursor.seq)
+
+
+async def since(log: Log, time_us: int) -> Start:
+    """With the first event appended at or after the time; if some of those were trimmed, with a reset."""
+    bounds = await log.bounds()
+    return Start(after=max(await log.seq_at(time_us), bounds.oldest - 1))
+
+
+async def last(log: Log, query: Query, count: int) -> Start:
+    """With the last `count` events that match."""
+    bounds = await log.bounds()
+    before, scanned, found = bounds.tail + 1, 0, 0
+    if count == 0:
+        return Start(after=bounds.tail)
+    while before > bounds.oldest and scanned < MAX_LAST_SCAN:
+        page = await log.read_back(query, before=before, limit=count - found)
+        found += len(page.events)
+        if found >= count:
+            return Start(after=page.events[-1].seq - 1)
+        scanned += before - page.scanned_to
+        if page.scanned_to >= before:
+            break
+        before = page.scanned_to
+    return Start(after=before - 1)

@@ -1,0 +1,216 @@
+"""One reader of a stream: catching up from the log, or live.
+
+There is one path for joining, slow and returning readers. A reader has a cursor. While that is behind the feed's tail,
+the reader takes the next entries from the feed's memory or pages from the store, filters and writes them; when the
+cursor has reached the tail it becomes live *in the same loop step*, without an await between, so nothing can be
+appended unseen. When its sink is full it simply stops, keeping nothing but its cursor, and goes on catching up once the
+sink has drained. So there is no queue per reader to overflow, and no seam between history and live.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+
+from hookbrook.core.sse import HEARTBEAT, control, with_retry
+from hookbrook.errors import StoreError
+from hookbrook.store.base import Bounds, Log
+from hookbrook.stream.feed import Feed
+from hookbrook.stream.sink import Sink
+from hookbrook.stream.subscription import Entry, Subscription
+
+logger = logging.getLogger("hookbrook.stream")
+
+#: Entries that one step takes from the feed's memory before other work gets its turn.
+STEP = 256
+#: Events per page from the store.
+PAGE = 200
+#: How long to wait before reading again when the store could not be read.
+STORE_RETRY_S = 1.0
+
+
+class Mode(Enum):
+    CATCHING_UP = "catching up"
+    LIVE = "live"
+    ENDED = "ended"
+
+
+class Reader:
+    """Created by the hub; the stream door tells it when its sink drains or its client leaves."""
+
+    __slots__ = (
+        "_closed",
+        "_feed",
+        "_join",
+        "_leave",
+        "_log",
+        "_retry_ms",
+        "_sink",
+        "_task",
+        "_wrote",
+        "cursor",
+        "expires",
+        "mode",
+        "subscription",
+    )
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        *,
+        feed: Feed,
+        log: Log,
+        sink: Sink,
+        cursor: int,
+        retry_ms: int,
+        expires: int | None,
+        join: Callable[["Reader"], None],
+        leave: Callable[["Reader"], None],
+        closed: Callable[["Reader"], None],
+    ) -> None:
+        self.subscription = subscription
+        #: Everything up to this seq has been written, or is not wanted.
+        self.cursor = cursor
+        #: When the right to listen ends, in microseconds since the epoch, or None.
+        self.expires = expires
+        self.mode = Mode.CATCHING_UP
+        self._feed = feed
+        self._log = log
+        self._sink = sink
+        self._retry_ms: int | None = retry_ms
+        self._join = join
+        self._leave = leave
+        self._closed = closed
+        self._task: asyncio.Task[None] | None = None
+        self._wrote = False
+
+    # Called by the hub
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """Write new entries that matched. Only called while live."""
+        sink = self._sink
+        fresh = [entry for entry in entries if entry.seq > self.cursor]
+        for entry in fresh:
+            if sink.full:
+                self._fall_behind(entry.seq - 1)
+                return
+            self._write(entry.frame(self.subscription))
+            self.cursor = entry.seq
+
+    def beat(self) -> None:
+        """A heartbeat, unless something was written since the last one or the sink has enough to do."""
+        if not self._wrote and not self._sink.full:
+            self._sink.write(HEARTBEAT)
+        self._wrote = False
+
+    def end(self, last_words: bytes = b"") -> None:
+        """Say why, and close."""
+        if self.mode is Mode.ENDED:
+            return
+        if last_words:
+            self._sink.write(last_words)
+        self._sink.close()
+        self.gone()
+
+    # Called by the door and its sink
+
+    def resume(self) -> None:
+        """Go on from the cursor: at the start, and when the sink has drained."""
+        if self.mode is Mode.CATCHING_UP and self._task is None:
+            self._pump()
+
+    def gone(self) -> None:
+        """The client has left. Nothing is written any more."""
+        if self.mode is Mode.ENDED:
+            return
+        if self.mode is Mode.LIVE:
+            self._leave(self)
+        self.mode = Mode.ENDED
+        self._closed(self)
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    # Catching up
+
+    def _fall_behind(self, cursor: int) -> None:
+        self._leave(self)
+        self.mode = Mode.CATCHING_UP
+        self.cursor = cursor
+
+    def _pump(self) -> None:
+        """Move on as far as it goes without awaiting; start reading from the store if the feed does not reach back."""
+        if self._sink.full or self.mode is Mode.ENDED:
+            return
+        entries = self._feed.after(self.cursor, STEP)
+        if entries is None:
+            self._start_reading()
+        elif entries:
+            self._take(entry for entry in entries if self.subscription.wants(entry.event))
+            if not self._sink.full:
+                self.cursor = entries[-1].seq
+                # Others get their turn: a reader far behind would otherwise hold the loop for all its backlog.
+                asyncio.get_running_loop().call_soon(self.resume)
+        else:
+            self.cursor = max(self.cursor, self._feed.tail)
+            self.mode = Mode.LIVE
+            self._join(self)
+
+    def _take(self, entries: Iterable[Entry]) -> None:
+        """Write entries until the sink is full; the cursor follows what was written."""
+        for entry in entries:
+            if self._sink.full:
+                return
+            self._write(entry.frame(self.subscription))
+            self.cursor = entry.seq
+
+    def _start_reading(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._read_page(), name="hookbrook-catch-up")
+        self._task.add_done_callback(self._page_read)
+
+    async def _read_page(self) -> None:
+        try:
+            page = await self._log.read(self.subscription.query, after=self.cursor, limit=PAGE)
+        except StoreError as exc:
+            # The client keeps its place: reading goes on where it stopped once the store is well again.
+            logger.warning("a stream waits for the store: %s", exc)
+            await asyncio.sleep(STORE_RETRY_S)
+            return
+        if page.oldest > self.cursor + 1:
+            self._tell_trimmed(page.oldest, await self._log.bounds())
+        # What the store has but the feed has not announced yet will come by the feed.
+        self._take(Entry(event) for event in page.events if event.seq <= self._feed.tail)
+        if not self._sink.full:
+            self.cursor = max(self.cursor, min(page.scanned_to, self._feed.tail))
+
+    def _page_read(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self.mode is Mode.ENDED:
+            return
+        self._task = None
+        if (error := task.exception()) is not None:
+            logger.error("a reader failed and was ended", exc_info=error)
+            self.end()
+            return
+        self._pump()
+
+    def _tell_trimmed(self, first: int, bounds: Bounds) -> None:
+        """The log was trimmed past this reader while it was behind: a gap is told, never hidden."""
+        self.cursor = first - 1
+        oldest, newest = bounds.epochs.cursor(self.cursor), bounds.epochs.cursor(bounds.tail)
+        self._write(reset("trimmed", oldest=str(oldest), newest=str(newest)))
+
+    def _write(self, frame: bytes) -> None:
+        if self._retry_ms is not None:
+            frame = with_retry(frame, self._retry_ms)
+            self._retry_ms = None
+        self._wrote = True
+        self._sink.write(frame)
+
+
+def reset(reason: str, *, oldest: str, newest: str, at: str | None = None) -> bytes:
+    """`hookbrook.reset`: events may be missing before this point, because the cursor was `foreign` or `trimmed`.
+
+    `oldest` and `newest` are the cursors between which the log can be read. The id makes a client that reconnects
+    come back to where this stream goes on, instead of being told the same again.
+    """
+    return control("hookbrook.reset", {"reason": reason, "oldest": oldest, "newest": newest}, id=at or oldest)

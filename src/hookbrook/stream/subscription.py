@@ -1,0 +1,81 @@
+"""What one reader asked for, and what its frames look like."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hookbrook.core.channel import matches_any
+from hookbrook.core.cloudevent import to_structured
+from hookbrook.core.event import Event, to_json
+from hookbrook.core.sse import encode
+from hookbrook.store.base import Query
+
+
+class Format(StrEnum):
+    #: The type as the event's name and the data as published.
+    DATA = "data"
+    #: The whole event as JSON, without a name, so that `onmessage` sees everything.
+    EVENT = "event"
+    #: Likewise, as a structured CloudEvent.
+    CLOUDEVENT = "cloudevent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    tenant: str
+    #: Channel patterns, at least one.
+    channels: tuple[str, ...]
+    #: Type patterns; empty means every type that is not reserved.
+    types: tuple[str, ...] = ()
+    format: Format = Format.DATA
+    #: Whether the reader may know that an event is also on this channel.
+    may_see: Callable[[str], bool] = lambda _channel: True
+
+    @property
+    def query(self) -> Query:
+        return Query(tenant=self.tenant, channels=self.channels, types=self.types)
+
+    def wants_type(self, name: str) -> bool:
+        return matches_any(self.types, name)
+
+    def wants(self, event: Event) -> bool:
+        return (
+            event.tenant == self.tenant
+            and self.wants_type(event.type)
+            and any(matches_any(self.channels, channel) for channel in event.channels)
+        )
+
+    def visible(self, event: Event) -> tuple[str, ...]:
+        """The event's channels that this reader may know of; at least the one by which it was found."""
+        if len(event.channels) == 1:
+            return event.channels
+        return tuple(channel for channel in event.channels if self.may_see(channel))
+
+
+class Entry:
+    """An event in memory with its frames, each encoded at most once and shared by all readers."""
+
+    __slots__ = ("_frames", "event", "seq")
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+        self.seq = event.seq
+        self._frames: dict[Format, bytes] = {}
+
+    def frame(self, subscription: Subscription) -> bytes:
+        kind = subscription.format
+        if kind is not Format.DATA and len(self.event.channels) > 1:
+            visible = subscription.visible(self.event)
+            if visible != self.event.channels:
+                return _frame(self.event, kind, visible)
+        frame = self._frames.get(kind)
+        if frame is None:
+            frame = self._frames[kind] = _frame(self.event, kind, self.event.channels)
+        return frame
+
+
+def _frame(event: Event, kind: Format, channels: tuple[str, ...]) -> bytes:
+    if kind is Format.DATA:
+        return encode(type=event.type, data=event.data, kind=event.kind, id=event.cursor)
+    whole = to_json(event, channels=channels) if kind is Format.EVENT else to_structured(event, channels=channels)
+    return encode(type="message", data=whole, kind="json", id=event.cursor)
