@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from hookbrook.core.addresses import Rule, check_target, parse_url
-from hookbrook.core.channel import check_patterns
+from hookbrook.core.channel import RESERVED, check_patterns
 from hookbrook.core.endpoint import MAX_CONCURRENCY, MAX_TIMEOUT_S, Endpoint
 from hookbrook.core.headers import check_headers
 from hookbrook.core.retry import parse_schedule
@@ -49,6 +49,9 @@ def check_source_name(field: str, value: str) -> str:
             field,
             f"must be 1 to {MAX_SOURCE_NAME_LENGTH} characters of a-z 0-9 . _ -, and begin with a letter or digit",
         )
+    if value.startswith(RESERVED):
+        # The name is the channel unless a template says otherwise.
+        raise Invalid.of(field, f"names that start with {RESERVED!r} are reserved")
     return value
 
 

@@ -1,0 +1,265 @@
+"""The door for providers' webhooks: `/in/{source}`.
+
+The order is fixed. The body is read within its limit; the request is verified as of its arrival; a handshake is
+answered; what remains is appended, deduplicated by the provider's own id; and only then, durable, it is acknowledged.
+
+What fails verification is refused with 401. A source that does not exist, or is disabled, gives the same answer as one
+whose signature does not match, so that nobody finds out names by trying; the log tells the operator which it was.
+(A request without any signature learns from an existing source which header is missing. That is on purpose: honest
+senders need to know, and whoever signs nothing has guessed the name already.)
+
+A source with `enforce = false` keeps what fails: flagged, on the channel `hookbrook.unverified.{source}`, which no
+stream and no endpoint gets unless it asks for it by name, and under dedupe ids of its own, since a forger must not be
+able to make the real webhook look like a repeat.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from hookbrook.core.channel import DEFAULT_TYPE
+from hookbrook.core.event import (
+    BINARY_TYPE,
+    JSON_TYPE,
+    MAX_CONTENT_TYPE_LENGTH,
+    NewEvent,
+    format_time,
+    is_json,
+    kind_of,
+)
+from hookbrook.core.ids import new_id
+from hookbrook.core.source import Source
+from hookbrook.errors import MethodNotAllowed, Problem
+from hookbrook.http.body import read_body
+from hookbrook.http.gateway import Gateway
+from hookbrook.http.problems import Receive, Scope, Send
+from hookbrook.inbound.challenge import Reply, acknowledge, answer
+from hookbrook.inbound.place import HeaderPlace, QueryPlace
+from hookbrook.inbound.recipe import Acknowledgement, Row, Token
+from hookbrook.inbound.request import PRIVATE_HEADERS, Request
+from hookbrook.inbound.template import Template
+from hookbrook.inbound.verify import Reason, Verdict, dedupe_id, verify
+
+log = logging.getLogger("hookbrook.ingest")
+
+PREFIX: Final = "/in/"
+METHODS: Final = "POST, GET, HEAD, OPTIONS"
+#: Our own channel of what was kept although it failed verification.
+UNVERIFIED_CHANNEL: Final = "hookbrook.unverified."
+#: Hashing and reading more than this takes milliseconds, in which nobody else would be served; a thread takes it.
+INLINE_BYTES: Final = 256 * 1024
+#: Compiled templates that are kept; a source has two.
+MAX_TEMPLATES: Final = 2048
+#: In place of a value that is a credential: the log is kept for ever, and many may read it.
+HIDDEN: Final = "***"
+
+#: What the operator can do about a refusal; never says what was received.
+HINTS: Final[Mapping[Reason, str]] = {
+    Reason.NO_SECRET: "set the source's secret to the one that the provider shows",
+    Reason.MISSING_SIGNATURE: "is this the right provider, and does a proxy in front of us drop headers?",
+    Reason.MALFORMED_SIGNATURE: "is this the right provider?",
+    Reason.MISSING_ID: "is this the right provider?",
+    Reason.MISSING_TIMESTAMP: "is this the right provider?",
+    Reason.MALFORMED_TIMESTAMP: "is this the right provider?",
+    Reason.AMBIGUOUS: "somebody sent a header twice; if it was you, a proxy may have added one",
+    Reason.TOO_OLD: "check this machine's clock; a delivery that was held back for minutes looks the same",
+    Reason.IN_THE_FUTURE: "check this machine's clock",
+    Reason.MISMATCH: "is the secret the one that the provider shows, and does a proxy in front of us change the body?",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """What a request turned out to be: a handshake with its reply, or an event."""
+
+    verdict: Verdict
+    reply: Reply | None = None
+    event: NewEvent | None = None
+
+
+class Ingest:
+    """ASGI. Raises `Problem`s for the boundary around the doors."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._template = lru_cache(MAX_TEMPLATES)(_compile)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        arrived = self._gateway.clock()
+        name = _source_name(scope)
+        match scope["method"]:
+            case "POST":
+                reply = await self._take(name, scope, receive, arrived)
+            case "GET" | "HEAD" | "OPTIONS" as method:
+                reply = self._without_body(name, method, scope)
+            case method:
+                raise MethodNotAllowed(f"{method} is not possible here.", headers={"Allow": METHODS})
+        await _send(send, reply)
+
+    async def _take(self, name: str, scope: Scope, receive: Receive, arrived: int) -> Reply:
+        limit = self._gateway.settings.max_webhook_bytes
+        body = await read_body(receive, scope["headers"], limit=limit, limit_name="max_webhook_bytes")
+        source, row = self._source(name)
+        request = self._request(scope, body)
+        if len(body) <= INLINE_BYTES:
+            judged = self._judge(source, row, request, scope, arrived)
+        else:
+            judged = await asyncio.to_thread(self._judge, source, row, request, scope, arrived)
+        if judged.reply is not None:
+            return judged.reply
+        if not judged.verdict.ok:
+            self._note_refusal(source, judged.verdict)
+        if judged.event is None:
+            raise judged.verdict.problem()
+        [appended] = await self._gateway.appender.append([judged.event])
+        if row.acknowledge != Acknowledgement():
+            return acknowledge(row)
+        answered = {"id": appended.id, "cursor": appended.cursor, "duplicate": appended.duplicate}
+        return Reply(status=200, content_type=JSON_TYPE, body=msgspec.json.encode(answered))
+
+    def _without_body(self, name: str, method: str, scope: Scope) -> Reply:
+        """Handshakes and probes. A probe is answered alike whether the source exists or not."""
+        source = self._gateway.catalog.sources.get(name)
+        row = self._gateway.providers.get(source.provider) if source is not None and source.enabled else None
+        if source is not None and row is not None:
+            reply = answer(row, source.secrets, self._request(scope, b""))
+            if reply is not None:
+                return reply
+        if method == "GET":
+            raise MethodNotAllowed("Webhooks are sent by POST.", headers={"Allow": METHODS})
+        # Some providers ask by HEAD or OPTIONS whether anybody is there, before they show a secret.
+        return Reply(status=200 if method == "HEAD" else 204, content_type="", body=b"", headers={"Allow": METHODS})
+
+    def _source(self, name: str) -> tuple[Source, Row]:
+        source = self._gateway.catalog.sources.get(name)
+        if source is None or not source.enabled:
+            why = "unknown_source" if source is None else "disabled_source"
+            shown = name if name.isprintable() else ascii(name)
+            log.warning("refused: source=%.64s reason=%s", shown, why, extra={"source": shown[:64], "reason": why})
+            raise Verdict(ok=False, reason=Reason.MISMATCH, detail="No signature matches.").problem()
+        row = self._gateway.providers.get(source.provider)
+        if row is None:
+            log.error("source=%s: its provider %s is no longer declared", source.name, source.provider)
+            raise Problem("This source is not set up completely; its operator can see why in the log.")
+        return source, row
+
+    def _request(self, scope: Scope, body: bytes) -> Request:
+        query: bytes = scope["query_string"]
+        path = scope.get("raw_path") or scope["path"].encode()
+        url = self._gateway.settings.base_url + path.decode("latin-1")
+        return Request(
+            method=scope["method"],
+            url=f"{url}?{query.decode('latin-1')}" if query else url,
+            headers=scope["headers"],
+            query=query,
+            body=body,
+        )
+
+    def _judge(self, source: Source, row: Row, request: Request, scope: Scope, arrived: int) -> _Judged:
+        """Everything that takes time in proportion to the body, and touches nothing but its arguments."""
+        verdict = verify(row, source.secrets, request, now=arrived / 1_000_000)
+        reply = answer(row, source.secrets, request, verdict)
+        if reply is not None:
+            return _Judged(verdict=verdict, reply=reply)
+        if not verdict.ok and source.enforce:
+            return _Judged(verdict=verdict)
+        return _Judged(verdict=verdict, event=self._event(source, row, request, scope, verdict, arrived))
+
+    def _event(
+        self, source: Source, row: Row, request: Request, scope: Scope, verdict: Verdict, arrived: int
+    ) -> NewEvent:
+        content_type = _content_type(request)
+        type_ = verdict.event_type or row.type.render(request.document)
+        if source.type is not None:
+            type_ = self._template(source.type, DEFAULT_TYPE).render(request.document)
+        if verdict.ok:
+            channel = source.name
+            if source.channel is not None:
+                channel = self._template(source.channel, "unknown").render(request.document)
+        else:
+            channel = UNVERIFIED_CHANNEL + source.name
+        return NewEvent(
+            id=new_id("evt", arrived, self._gateway.random(10)),
+            channels=(channel,),
+            type=type_,
+            tenant=source.tenant,
+            source=source.name,
+            time=arrived,
+            content_type=content_type,
+            kind=kind_of(content_type, request.body),
+            data=request.body,
+            request=_record(row, request, scope, verdict, arrived),
+            scope=source.id if verdict.ok else f"{source.id}:unverified",
+            dedupe_id=verdict.dedupe_id or dedupe_id(row, request),
+        )
+
+    def _note_refusal(self, source: Source, verdict: Verdict) -> None:
+        what = "refused" if source.enforce else "kept unverified"
+        hint = HINTS.get(verdict.reason, "")
+        facts = {"source": source.name, "provider": source.provider, "reason": str(verdict.reason), "hint": hint}
+        log.warning("%s: source=%s reason=%s (%s)", what, source.name, verdict.reason, hint, extra=facts)
+
+
+def _compile(text: str, missing: str) -> Template:
+    return Template.compile(text, missing=missing)
+
+
+def _source_name(scope: Scope) -> str:
+    """What follows `/in/`; an ASGI path begins with the path under which a host program has mounted us."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", "")).removeprefix(PREFIX)
+
+
+def _content_type(request: Request) -> str:
+    """The label as received, if it is one; unlabelled bytes are looked at."""
+    values = request.header(b"content-type")
+    if values:
+        label = values[0].decode("latin-1")
+        if len(label) <= MAX_CONTENT_TYPE_LENGTH and label.isascii() and label.isprintable() and label:
+            return label
+    return JSON_TYPE if is_json(request.body) else BINARY_TYPE
+
+
+def _record(row: Row, request: Request, scope: Scope, verdict: Verdict, arrived: int) -> bytes:
+    """The request as it is kept beside the body; header values as received, but for credentials."""
+    private = set(PRIVATE_HEADERS)
+    secret_parameters = set()
+    if isinstance(row.verify, Token):
+        private |= {place.key for place in row.verify.places if isinstance(place, HeaderPlace)}
+        secret_parameters = {place.name for place in row.verify.places if isinstance(place, QueryPlace)}
+    headers = [
+        (name.decode("latin-1"), HIDDEN if name.lower() in private else value.decode("latin-1"))
+        for name, value in request.headers
+    ]
+    query = request.query.decode("latin-1")
+    if secret_parameters & request.query_fields.keys():
+        query = HIDDEN
+    client = scope.get("client")
+    return msgspec.json.encode(
+        {
+            "method": request.method,
+            "path": (scope.get("raw_path") or scope["path"].encode()).decode("latin-1"),
+            "query": query,
+            "headers": headers,
+            "address": client[0] if client else None,
+            "received_at": format_time(arrived),
+            "verified": verdict.reason is Reason.VERIFIED,
+            "reason": str(verdict.reason),
+            "covers": verdict.covers,
+        }
+    )
+
+
+async def _send(send: Send, reply: Reply) -> None:
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers.items()]
+    if reply.content_type:
+        headers.append((b"content-type", reply.content_type.encode("latin-1")))
+    if reply.status != 204:
+        headers.append((b"content-length", str(len(reply.body)).encode()))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
