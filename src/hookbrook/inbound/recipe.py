@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from hookbrook.core.channel import DEFAULT_TYPE
+from hookbrook.errors import Invalid
 from hookbrook.inbound.place import Place, parse_place
 from hookbrook.inbound.request import Request
 from hookbrook.inbound.template import Template
@@ -340,8 +341,15 @@ def _read_text(kind: type, value: object) -> object:
     if kind is Message:
         return Message(value)
     if kind is Template:
-        return Template.compile(value, missing=DEFAULT_TYPE, field="type")
+        return _read_type(value)
     raise NotImplementedError(kind)
+
+
+def _read_type(text: str) -> Template:
+    try:
+        return Template.compile(text, missing=DEFAULT_TYPE, field="type")
+    except Invalid as exc:
+        raise ValueError(exc.errors[0].message) from exc
 
 
 def _covers(message: Message) -> tuple[str, ...]:

@@ -1,0 +1,140 @@
+"""The table of providers: complete, extendable by the operator, and refused at the start when a row is wrong."""
+
+from typing import Any
+
+import pytest
+
+from hookbrook.errors import ConfigError, Invalid
+from hookbrook.inbound.providers import MAX_SECRETS, check_secrets, load
+from hookbrook.inbound.recipe import Hmac, Row, Token
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def acme(**changes: Any) -> dict[str, Any]:
+    recipe: dict[str, Any] = {
+        "recipe": "hmac",
+        "signature": {"places": ["header:X-Acme-Signature"], "encoding": "hex"},
+        "message": "{b}",
+    }
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        table = recipe
+        for name in parents:
+            table = table.setdefault(name, {})
+        table[last] = value
+    return {"acme": {"title": "Acme", "verify": recipe}}
+
+
+def test_every_provider_of_ours_says_where_its_facts_are_from() -> None:
+    rows = load()
+    assert {"github", "stripe", "slack", "zoom", "standard-webhooks", "svix", "openai", "resend", "clerk"} <= set(rows)
+    for row in rows.values():
+        if row.id != "none":
+            assert row.source_url.startswith("https://"), row.id
+            assert row.checked_on is not None, row.id
+        if isinstance(row.verify, Hmac):
+            assert row.judge, row.id
+
+
+def test_an_operator_can_add_replace_and_extend_rows() -> None:
+    rows = load({**acme(), "mine": {"extends": "stripe", "title": "Mine", "type": "mine.{body.kind}"}})
+    assert rows["acme"].verify.covers == ("body",)
+    assert rows["mine"].verify == load()["stripe"].verify
+    assert (rows["mine"].id, rows["mine"].title) == ("mine", "Mine")
+    assert rows["mine"].type.render({"body": {"kind": "x"}}) == "mine.x"
+
+
+@pytest.mark.parametrize(
+    ("declared", "key", "message"),
+    [
+        (acme(hash="md5"), "providers.acme.verify.hash", "md5"),
+        (acme(recipe="magic"), "providers.acme.verify.recipe", "magic"),
+        (acme(message="{x}"), "providers.acme.verify.message", "{x} is unknown"),
+        (acme(message="fixed"), "providers.acme.verify.message", "same for every request"),
+        (acme(message="{t}.{b}"), "providers.acme.verify", "signs {t}"),
+        (acme(message="{id}.{b}"), "providers.acme.verify", "signs {id}"),
+        (acme(signature__places=[]), "providers.acme.verify.signature", "at least one place"),
+        (acme(signature__places=["cookie:x"]), "providers.acme.verify.signature.places[0]", "is no place"),
+        (acme(signature__places=[7]), "providers.acme.verify.signature.places[0]", "expected a text"),
+        (acme(signature__name="v1"), "providers.acme.verify.signature", "belong together"),
+        (acme(signature__encoding="rot13"), "providers.acme.verify.signature.encoding", "rot13"),
+        (acme(signature__colour="red"), "providers.acme.verify.signature", "colour"),
+        (acme(timestamp={"item": "t", "past_s": 1, "future_s": 1}), "providers.acme.verify", "no `assign`"),
+        (acme(timestamp={"past_s": 1, "future_s": 1}), "providers.acme.verify.timestamp", "either"),
+        (acme(timestamp={"item": "t", "past_s": 0, "future_s": 1}), "providers.acme.verify.timestamp", "at least 1"),
+        ({"acme": {"title": "A"}}, "providers.acme", "verify"),
+        ({"acme": {**acme()["acme"], "type": "{body."}}, "providers.acme.type", "brace"),
+        ({"acme": {**acme()["acme"], "checked_on": "soon"}}, "providers.acme.checked_on", "date"),
+        ({"acme": {"extends": "nobody"}}, "providers.acme.extends", "names no provider"),
+        ({"acme": {"extends": "svix"}}, "providers.acme.extends", "extends another"),
+        ({"acme": 7}, "providers.acme", "is a table"),
+        ({"A b": {}}, "providers.A b", "a-z"),
+    ],
+)
+def test_a_row_that_is_wrong_stops_the_start_and_names_its_key(
+    declared: dict[str, Any], key: str, message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(declared)
+    assert caught.value.key == key
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("challenge", "message"),
+    [
+        ({"when": [], "signed": True, "text": "x"}, "swallow every webhook"),
+        ({"when": [{"place": "json:a"}], "signed": True}, "either `text` or `json`"),
+        ({"when": [{"place": "json:a"}], "signed": True, "text": "{value}"}, "does not say where"),
+        ({"when": [{"place": "json:a"}], "signed": True, "value": "json:a", "text": "{secret}"}, "{secret} is unknown"),
+        ({"when": [{"place": "json:a"}], "text": "x"}, "signed"),
+    ],
+)
+def test_a_challenge_that_is_wrong_stops_the_start(challenge: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match="challenges") as caught:
+        load({"acme": {**acme()["acme"], "challenges": [challenge]}})
+    assert message in str(caught.value)
+
+
+def test_an_hmac_challenge_needs_an_hmac_recipe() -> None:
+    challenge = {"when": [{"place": "json:a"}], "signed": True, "value": "json:a", "text": "{hmac:hex}"}
+    token = {"recipe": "token", "places": ["header:x-token"]}
+    with pytest.raises(ConfigError, match="not hmac"):
+        load({"acme": {"title": "A", "verify": token, "challenges": [challenge]}})
+
+
+def row(name: str) -> Row:
+    return load()[name]
+
+
+def test_good_secrets_pass() -> None:
+    check_secrets(row("stripe"), ["whsec_abc", "any text"])
+    check_secrets(row("standard-webhooks"), [SECRET, SECRET.removeprefix("whsec_"), "whsec_YWJj", "whsec_YWI"])
+    check_secrets(row("bearer"), ["a b"])
+    check_secrets(row("none"), [])
+    assert isinstance(row("bearer").verify, Token)
+
+
+@pytest.mark.parametrize(
+    ("provider", "secret", "message"),
+    [
+        ("stripe", "", "it is empty"),
+        ("bearer", "", "it is empty"),
+        ("github", "s3cret\n", "white space"),
+        ("standard-webhooks", "whsec_", "it is empty"),
+        ("standard-webhooks", "whsec_n0t*base64", "not base64"),
+        ("standard-webhooks", "whsec_Zoë", "not base64"),
+    ],
+)
+def test_a_secret_that_the_scheme_cannot_use_is_named_and_not_shown(provider: str, secret: str, message: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        check_secrets(row(provider), [SECRET, secret])
+    assert [error.field for error in caught.value.errors] == ["secrets[1]"]
+    assert message in str(caught.value)
+    assert not secret.removeprefix("whsec_").strip() or secret.removeprefix("whsec_").strip() not in str(caught.value)
+
+
+def test_the_number_of_secrets_is_limited() -> None:
+    with pytest.raises(Invalid, match="at most 10"):
+        check_secrets(row("github"), ["x"] * (MAX_SECRETS + 1))
