@@ -14,6 +14,7 @@
         ├── MethodNotAllowed 405
         ├── NotAcceptable   406
         ├── Conflict        409   the same id with other content; declared in hookbrook.toml
+        ├── Gone            410   a cursor of another log, or older than what is kept
         ├── TooLarge        413   over a named limit of bytes
         ├── UnsupportedMedia 415
         ├── Misdirected     421   a Host that is not ours
@@ -156,6 +157,12 @@ class Conflict(Refused):
     status = 409
     slug = "conflict"
     title = "Conflict"
+
+
+class Gone(Refused):
+    status = 410
+    slug = "gone"
+    title = "Gone"
 
 
 class TooLarge(Refused):

@@ -1,0 +1,291 @@
+"""The publish doors: `POST /v1/channels/{channel}` with a raw body, `POST /v1/events` with events.
+
+Plain ASGI, decoded with msgspec: this is the hottest write path. Nothing is answered before the commit.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+
+from hookbrook.core.channel import DEFAULT_TYPE
+from hookbrook.core.cloudevent import BATCH_CONTENT_TYPE
+from hookbrook.core.cloudevent import CONTENT_TYPE as CLOUDEVENT_TYPE
+from hookbrook.core.event import Appended, NewEvent
+from hookbrook.core.ids import MAX_ID_LENGTH, check_id, new_id
+from hookbrook.core.key import Scope as KeyScope
+from hookbrook.core.publication import Press, parse_array, parse_cloud_event, parse_cloud_events, parse_one
+from hookbrook.errors import BadRequest, Invalid, Problem, TooLarge, UnsupportedMedia
+from hookbrook.http.auth import Principal
+from hookbrook.http.body import read_body, too_large
+from hookbrook.http.gateway import Gateway
+from hookbrook.http.problems import ClientGone, Receive, Scope, Send
+from hookbrook.http.query import QueryString
+from hookbrook.store.base import IdConflict
+
+#: Base64 takes 4 bytes for 3, and escaped text up to 6 for 1; the envelope of an event has its own names and ids.
+ENCODED_FACTOR = 2
+ENVELOPE_BYTES = 8 * 1024
+#: An array is decoded at once and therefore bounded as a whole.
+MAX_ARRAY_BYTES = 32 * 1024 * 1024
+#: Lines of one piece of NDJSON that go into one append; more are appended one after another.
+MAX_LINES_PER_APPEND = 1000
+
+NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+_JSON_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+_encode = msgspec.json.Encoder().encode
+
+
+class Reply(msgspec.Struct):
+    """What became of one event."""
+
+    id: str
+    cursor: str
+    duplicate: bool
+
+
+class Receipt(msgspec.Struct):
+    """What became of an NDJSON upload."""
+
+    accepted: int
+    cursor: str | None
+    duplicates: int
+
+
+class Publish:
+    """Both publish doors."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._appender = gateway.appender
+        self._settings = gateway.settings
+
+    async def channel(self, scope: Scope, receive: Receive, send: Send, channel: str) -> None:
+        """`POST /v1/channels/{channel}`: the body, byte for byte, becomes the data of one event."""
+        principal = self._gateway.auth.authenticate(scope)
+        principal.require_publish((channel,))
+        query = QueryString(scope["query_string"])
+        headers = scope["headers"]
+        body = await read_body(receive, headers, limit=self._settings.max_event_bytes, limit_name="max_event_bytes")
+        event = self._press(principal).raw(
+            body, _header(headers, b"content-type"), channel, query.one("type") or DEFAULT_TYPE, _key(headers)
+        )
+        await self._append_one(event, send)
+
+    async def events(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """`POST /v1/events`: one event, an array, NDJSON or a CloudEvent, told apart by the content type."""
+        principal = self._gateway.auth.authenticate(scope)
+        if not principal.publish:
+            principal.require(KeyScope.PUBLISH)
+        headers = scope["headers"]
+        label = _header(headers, b"content-type").partition(";")[0].strip().lower()
+        if label in NDJSON_TYPES:
+            await self._lines(principal, headers, receive, send)
+        elif label in (CLOUDEVENT_TYPE, BATCH_CONTENT_TYPE):
+            await self._cloud_events(principal, scope, receive, send, batch=label == BATCH_CONTENT_TYPE)
+        elif label in ("", "application/json", "text/json", "application/x-www-form-urlencoded"):
+            await self._json(principal, headers, receive, send)
+        else:
+            raise UnsupportedMedia(
+                f"{label} is not one of application/json, application/x-ndjson, {CLOUDEVENT_TYPE}. "
+                "To publish a body of any type as it is, POST it to /v1/channels/{channel}."
+            )
+
+    async def _json(
+        self, principal: Principal, headers: list[tuple[bytes, bytes]], receive: Receive, send: Send
+    ) -> None:
+        body = await read_body(receive, headers, limit=MAX_ARRAY_BYTES, limit_name="bytes of one array")
+        key = _key(headers)
+        press = self._press(principal)
+        if not body.lstrip(b" \t\r\n").startswith(b"["):
+            event = press.publication(parse_one(body), id=key)
+            principal.require_publish(event.channels)
+            await self._append_one(event, send)
+            return
+        items = parse_array(body)
+        self._check_count(len(items))
+        events = [press.publication(item, f"[{n}].", _nth(key, n)) for n, item in enumerate(items)]
+        await self._append_all(principal, events, send)
+
+    async def _cloud_events(
+        self, principal: Principal, scope: Scope, receive: Receive, send: Send, *, batch: bool
+    ) -> None:
+        channel = QueryString(scope["query_string"]).one("channel")
+        body = await read_body(receive, scope["headers"], limit=MAX_ARRAY_BYTES, limit_name="bytes of one array")
+        press = self._press(principal)
+        if not batch:
+            event = press.cloud_event(parse_cloud_event(body), channel)
+            principal.require_publish(event.channels)
+            await self._append_one(event, send)
+            return
+        items = parse_cloud_events(body)
+        self._check_count(len(items))
+        events = [press.cloud_event(item, channel, f"[{n}].") for n, item in enumerate(items)]
+        await self._append_all(principal, events, send)
+
+    async def _append_one(self, event: NewEvent, send: Send) -> None:
+        (result,) = await self._appender.append((event,))
+        reply = _encode(_reply(result))
+        head = [*_JSON_HEADERS, (b"content-length", b"%d" % len(reply))]
+        if not result.duplicate:
+            head.append((b"location", b"/v1/events/" + result.id.encode()))
+        await _answer(send, 200 if result.duplicate else 201, head, reply)
+
+    async def _append_all(self, principal: Principal, events: Sequence[NewEvent], send: Send) -> None:
+        for event in events:
+            principal.require_publish(event.channels)
+        try:
+            results = await self._appender.append(events) if events else []
+        except IdConflict as exc:
+            exc.extra = {"index": exc.index}
+            raise
+        reply = _encode([_reply(result) for result in results])
+        status = 200 if all(result.duplicate for result in results) else 201
+        await _answer(send, status, [*_JSON_HEADERS, (b"content-length", b"%d" % len(reply))], reply)
+
+    async def _lines(
+        self, principal: Principal, headers: list[tuple[bytes, bytes]], receive: Receive, send: Send
+    ) -> None:
+        """Each line is appended and fanned out as it arrives; the lines before a bad one stand."""
+        upload = Upload(self._gateway, principal, _key(headers))
+        limit = ENCODED_FACTOR * self._settings.max_event_bytes + ENVELOPE_BYTES
+        rest = b""
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise ClientGone("the client went away in the middle of its lines")
+            more = message.get("more_body", False)
+            *lines, rest = (rest + message.get("body", b"")).split(b"\n")
+            if not more:
+                lines.append(rest)
+            await upload.take(lines)
+            if more and len(rest) > limit:
+                raise upload.told(too_large(limit, "bytes of one line"))
+        reply = _encode(upload.receipt)
+        await _answer(send, 200, [*_JSON_HEADERS, (b"content-length", b"%d" % len(reply))], reply)
+
+    def _check_count(self, count: int) -> None:
+        limit = self._settings.max_batch_events
+        if count > limit:
+            raise TooLarge(
+                f"An array may have {limit} events (max_batch_events), not {count}. NDJSON has no such limit.",
+                extra={"limit": limit},
+            )
+
+    def _press(self, principal: Principal) -> Press:
+        return press_for(self._gateway, principal)
+
+
+class Upload:
+    """One NDJSON request: counts what was appended, and says so when a line is refused."""
+
+    def __init__(self, gateway: Gateway, principal: Principal, key: str | None) -> None:
+        self._gateway = gateway
+        self._principal = principal
+        self._key = key
+        self._line = 0
+        self.receipt = Receipt(accepted=0, cursor=None, duplicates=0)
+
+    async def take(self, lines: Sequence[bytes]) -> None:
+        """Append the lines in order. Raises a `Problem` that names the line and what was accepted before it."""
+        for piece in _pieces(lines, MAX_LINES_PER_APPEND):
+            await self._take_piece(piece)
+
+    async def _take_piece(self, lines: Sequence[bytes]) -> None:
+        press = press_for(self._gateway, self._principal)
+        events: list[NewEvent] = []
+        numbers: list[int] = []
+        refusal: Problem | None = None
+        for line in lines:
+            self._line += 1
+            if not line.strip():
+                continue
+            try:
+                events.append(self._read(press, line))
+            except Problem as problem:
+                refusal = problem
+                break
+            numbers.append(self._line)
+        try:
+            await self._append(events, numbers)
+        except IdConflict as conflict:
+            await self._append(events[: conflict.index], numbers)
+            self._line = numbers[conflict.index]
+            raise self.told(conflict) from None
+        if refusal is not None:
+            raise self.told(refusal) from None
+
+    def _read(self, press: Press, line: bytes) -> NewEvent:
+        event = press.publication(parse_one(line), id=_nth(self._key, self._line))
+        self._principal.require_publish(event.channels)
+        return event
+
+    async def _append(self, events: Sequence[NewEvent], numbers: Sequence[int]) -> None:
+        if not events:
+            return
+        try:
+            results = await self._gateway.appender.append(events)
+        except IdConflict:
+            raise
+        except Problem as problem:
+            self._line = numbers[0]
+            raise self.told(problem) from None
+        self.receipt.accepted += len(results)
+        self.receipt.duplicates += sum(result.duplicate for result in results)
+        self.receipt.cursor = results[-1].cursor
+
+    def told(self, problem: Problem) -> Problem:
+        """The problem with what a client needs to go on: the line, how many were accepted, and the last cursor."""
+        if isinstance(problem, BadRequest):
+            # The request could be read; one of its lines could not.
+            problem = Invalid(problem.detail)
+        problem.extra = {
+            **problem.extra,
+            "line": self._line,
+            "accepted": self.receipt.accepted,
+            "cursor": self.receipt.cursor,
+        }
+        return problem
+
+
+def press_for(gateway: Gateway, principal: Principal) -> Press:
+    now = gateway.clock()
+    fresh: Callable[[], str] = lambda: new_id("evt", now, os.urandom(10))  # noqa: E731 - one expression, used once
+    return Press(tenant=principal.tenant, now=now, fresh_id=fresh, max_event_bytes=gateway.settings.max_event_bytes)
+
+
+def _pieces(lines: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(lines), size):
+        yield lines[start : start + size]
+
+
+def _reply(result: Appended) -> Reply:
+    return Reply(id=result.id, cursor=result.cursor, duplicate=result.duplicate)
+
+
+def _header(headers: list[tuple[bytes, bytes]], name: bytes) -> str:
+    for key, value in headers:
+        if key == name:
+            return value.decode("latin-1")
+    return ""
+
+
+def _key(headers: list[tuple[bytes, bytes]]) -> str | None:
+    """`Idempotency-Key`, which serves as the id of an event that has none."""
+    value = _header(headers, b"idempotency-key")
+    if not value:
+        return None
+    # Room for the number that an array or NDJSON adds.
+    if len(value) > MAX_ID_LENGTH - 16:
+        raise Invalid.of("Idempotency-Key", f"may have at most {MAX_ID_LENGTH - 16} characters")
+    return check_id("Idempotency-Key", value)
+
+
+def _nth(key: str | None, number: int) -> str | None:
+    return None if key is None else f"{key}.{number}"
+
+
+async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
