@@ -1,0 +1,171 @@
+"""`/v1/endpoints`."""
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Body, Depends, Request, Response
+
+from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.event import format_time
+from hookbrook.core.ids import new_id
+from hookbrook.core.registration import check_endpoint
+from hookbrook.core.retry import parse_schedule
+from hookbrook.core.signing import new_secret
+from hookbrook.errors import Conflict, Invalid
+from hookbrook.http.auth import Principal
+from hookbrook.http.gateway import Gateway
+from hookbrook.http.models import EndpointIn, EndpointList, EndpointMade, EndpointOut, SecretOut
+from hookbrook.http.request import (
+    DEFAULT_LIMIT,
+    Limit,
+    PageToken,
+    admin_of,
+    changeable,
+    idempotent_id,
+    merge,
+    next_page,
+    owned,
+    page_after,
+)
+from hookbrook.http.secrets import hint, restored_headers, shown_headers
+
+Admin = Annotated[Principal, Depends(admin_of)]
+
+
+class Endpoints:
+    """The routes, bound to a gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._catalog = gateway.catalog
+
+    def router(self) -> APIRouter:
+        router = APIRouter(tags=["endpoints"])
+        one = "/v1/endpoints/{endpoint_id}"
+        router.add_api_route(
+            "/v1/endpoints", self.create, methods=["POST"], status_code=201, summary="Create an endpoint"
+        )
+        router.add_api_route("/v1/endpoints", self.list, methods=["GET"], summary="List the endpoints")
+        router.add_api_route(one, self.read, methods=["GET"], summary="Read an endpoint")
+        router.add_api_route(one, self.change, methods=["PATCH"], summary="Change an endpoint")
+        router.add_api_route(one, self.delete, methods=["DELETE"], status_code=204, summary="Delete an endpoint")
+        router.add_api_route(
+            f"{one}/secret", self.secret, methods=["GET"], summary="Show what an endpoint verifies with"
+        )
+        return router
+
+    async def create(self, request: Request, response: Response, body: EndpointIn, admin: Admin) -> EndpointMade:
+        tenant = body.tenant or admin.tenant
+        now = self._gateway.clock()
+        repeatable = idempotent_id(request, admin, "ep", tenant)
+        endpoint = Endpoint(
+            id=repeatable or new_id("ep", now, self._gateway.random(10)),
+            **_fields(body, tenant),
+            secrets=(body.secret or new_secret(self._gateway.random),),
+            created=now,
+            updated=now,
+        )
+        self._check(endpoint)
+        try:
+            endpoint = await self._catalog.save(endpoint)
+        except Conflict:
+            first = await self._gateway.store.get(Endpoint, repeatable) if repeatable else None
+            if first is None:
+                raise
+            endpoint = _same_as_first(endpoint, first, secret_was_made=body.secret is None)
+        response.headers["Location"] = f"/v1/endpoints/{endpoint.id}"
+        return EndpointMade(**_shown(endpoint).model_dump(), secret=endpoint.secrets[0])
+
+    async def list(self, admin: Admin, limit: Limit = DEFAULT_LIMIT, page: PageToken = None) -> EndpointList:
+        found = await self._gateway.store.records(
+            Endpoint, tenant=admin.view, after_id=page_after(page), limit=limit + 1
+        )
+        endpoints, following = next_page(found, limit)
+        return EndpointList(data=[_shown(endpoint) for endpoint in endpoints], next=following)
+
+    async def read(self, endpoint_id: str, admin: Admin) -> EndpointOut:
+        return _shown(await self._find(endpoint_id, admin))
+
+    async def change(self, endpoint_id: str, admin: Admin, patch: Annotated[Any, Body()]) -> EndpointOut:
+        """A merge patch (RFC 7396): what is absent stays, null clears to the default. A null secret makes a new one.
+
+        `headers` and `metadata` are merged name by name.
+        """
+        endpoint = await self._find(endpoint_id, admin)
+        changeable(endpoint.declared)
+        body = merge(_as_input(endpoint), patch, EndpointIn)
+        if body.tenant not in (None, endpoint.tenant):
+            raise Invalid.of("tenant", "cannot be changed; create another endpoint")
+        changed = msgspec.structs.replace(
+            endpoint,
+            **_fields(body, endpoint.tenant),
+            updated=self._gateway.clock(),
+            revision=endpoint.revision + 1,
+        )
+        if "secret" in patch:
+            secret = body.secret or new_secret(self._gateway.random)
+            changed = msgspec.structs.replace(changed, secrets=(secret,))
+        headers = restored_headers(changed.headers, endpoint.headers)
+        changed = msgspec.structs.replace(changed, headers=headers)
+        self._check(changed)
+        saved = await self._catalog.save(changed)
+        # What was held while it was disabled is due now.
+        self._gateway.dispatcher_poke(saved.id)
+        return _shown(saved)
+
+    async def delete(self, endpoint_id: str, admin: Admin) -> None:
+        endpoint = await self._find(endpoint_id, admin)
+        changeable(endpoint.declared)
+        owned(await self._catalog.delete(Endpoint, endpoint_id), admin, "endpoint")
+
+    async def secret(self, response: Response, endpoint_id: str, admin: Admin) -> SecretOut:
+        endpoint = await self._find(endpoint_id, admin)
+        response.headers["Cache-Control"] = "no-store"
+        return SecretOut(secret=endpoint.secrets[0], secrets=list(endpoint.secrets))
+
+    async def _find(self, endpoint_id: str, admin: Principal) -> Endpoint:
+        return owned(await self._gateway.store.get(Endpoint, endpoint_id), admin, "endpoint")
+
+    def _check(self, endpoint: Endpoint) -> None:
+        check_endpoint(endpoint, self._gateway.allowed, self._gateway.denied)
+
+
+def _fields(body: EndpointIn, tenant: str) -> dict[str, Any]:
+    """What a body says of an endpoint, as the core's record has it; raises `Invalid` for a retry that is none."""
+    return {
+        **body.model_dump(exclude={"secret"}),
+        "tenant": tenant,
+        "types": tuple(body.types),
+        "channels": tuple(body.channels),
+        "retry": None if body.retry is None else parse_schedule(body.retry).delays_s,
+    }
+
+
+def _as_input(endpoint: Endpoint) -> dict[str, Any]:
+    """The endpoint as a client would have written it, but for its secret."""
+    fields = {name: getattr(endpoint, name) for name in EndpointIn.model_fields if name != "secret"}
+    retry = None if endpoint.retry is None else list(endpoint.retry)
+    return {**fields, "types": list(endpoint.types), "channels": list(endpoint.channels), "retry": retry}
+
+
+def _shown(endpoint: Endpoint) -> EndpointOut:
+    return EndpointOut(
+        **{
+            **_as_input(endpoint),
+            "id": endpoint.id,
+            "secrets": [hint(secret) for secret in endpoint.secrets],
+            "headers": shown_headers(endpoint.headers),
+            "declared": endpoint.declared,
+            "created_at": format_time(endpoint.created),
+            "updated_at": format_time(endpoint.updated),
+        }
+    )
+
+
+def _same_as_first(repeat: Endpoint, first: Endpoint, *, secret_was_made: bool) -> Endpoint:
+    comparable = msgspec.structs.replace(repeat, created=first.created, updated=first.updated)
+    if secret_was_made:
+        comparable = msgspec.structs.replace(comparable, secrets=first.secrets)
+    if comparable != first:
+        raise Conflict("This Idempotency-Key was used for another endpoint, or the endpoint was changed since.")
+    return first

@@ -1,0 +1,259 @@
+"""What the management API takes and gives, as its documentation shows it.
+
+Unknown fields are refused, and types are not bent (`"5"` is no number). What the values may be is judged by
+`core.registration`, which hookbrook.toml goes through as well.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from hookbrook.core.endpoint import DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_S
+
+ScopeName = Literal["admin", "publish", "subscribe", "ingest"]
+
+Retry = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"type": "number"}},
+                {
+                    "type": "object",
+                    "properties": {
+                        "base_s": {"type": "number"},
+                        "factor": {"type": "number"},
+                        "max_s": {"type": "number"},
+                        "attempts": {"type": "integer"},
+                    },
+                    "required": ["base_s"],
+                },
+                {"type": "null"},
+            ]
+        }
+    ),
+]
+Secret = Annotated[str, Field(max_length=4096)]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class SourceIn(Model):
+    """A place where one provider's webhooks arrive."""
+
+    name: str = Field(description="The path in `/in/{name}`; unique in this installation.", examples=["billing"])
+    provider: str = Field(description="A row of `GET /v1/providers`.", examples=["stripe"])
+    secrets: list[Secret] = Field(
+        default=[],
+        description="What the provider signs with; all are tried, so that a rotation can overlap. Write-only: shown as"
+        " hints (`…9f3a`), and a hint sent back stands for the secret that it was made from.",
+    )
+    channel: str | None = Field(
+        default=None,
+        description="Template of the channel, by default the source's name.",
+        examples=["github.{body.repository.full_name}"],
+    )
+    type: str | None = Field(default=None, description="Template of the type, by default the provider's event type.")
+    tenant: str | None = Field(default=None, description="Whose events these are; cannot be changed.")
+    enforce: bool = Field(
+        default=True,
+        description="If false, what fails verification is kept, flagged, on `hookbrook.unverified.{name}`.",
+    )
+    enabled: bool = True
+    description: str = ""
+
+
+class SourceOut(Model):
+    id: str
+    name: str
+    provider: str
+    tenant: str
+    url: str = Field(description="Where the provider sends its webhooks to.")
+    secrets: list[str] = Field(description="Hints.")
+    channel: str | None
+    type: str | None
+    enforce: bool
+    enabled: bool
+    description: str
+    declared: bool = Field(description="Declared in hookbrook.toml, and therefore read-only here.")
+    created_at: str
+    updated_at: str
+
+
+class SourceMade(SourceOut):
+    secret: str | None = Field(
+        default=None, description="A secret that was made for this source because none was given. Shown only now."
+    )
+
+
+class EndpointIn(Model):
+    """A URL to which webhooks are sent."""
+
+    url: str = Field(examples=["https://example.com/webhooks"])
+    types: list[str] = Field(default=[], description="Type patterns; none means every type.", examples=[["invoice.*"]])
+    channels: list[str] = Field(default=[], description="Channel patterns; none means every channel.")
+    tenant: str | None = Field(default=None, description="Whose events it gets; cannot be changed.")
+    secret: Secret | None = Field(
+        default=None, description="`whsec_…`; made if absent. `GET /v1/endpoints/{id}/secret` shows it."
+    )
+    headers: dict[str, str] = Field(
+        default={}, description="Added to each request. Values of headers that name a credential are shown as `***`."
+    )
+    retry: Retry = Field(
+        default=None,
+        description="Delays between attempts in seconds (`[5, 300]`), or an exponential schedule; null is the default.",
+    )
+    concurrency: int = Field(default=DEFAULT_CONCURRENCY, description="Requests in flight at once.")
+    timeout_s: float = Field(default=DEFAULT_TIMEOUT_S, description="Seconds for one attempt.")
+    enabled: bool = Field(default=True, description="While false, deliveries are held.")
+    description: str = ""
+    metadata: dict[str, str] = {}
+
+
+class EndpointOut(Model):
+    id: str
+    url: str
+    types: list[str]
+    channels: list[str]
+    tenant: str
+    secrets: list[str] = Field(description="Hints.")
+    headers: dict[str, str]
+    retry: list[float] | None
+    concurrency: int
+    timeout_s: float
+    enabled: bool
+    description: str
+    metadata: dict[str, str]
+    declared: bool = Field(description="Declared in hookbrook.toml, and therefore read-only here.")
+    created_at: str
+    updated_at: str
+
+
+class EndpointMade(EndpointOut):
+    secret: str
+
+
+class SecretOut(Model):
+    secret: str = Field(description="The one that signs first.")
+    secrets: list[str] = Field(description="All that sign.")
+
+
+class KeyIn(Model):
+    """An API key."""
+
+    scopes: list[ScopeName] = Field(min_length=1, description="What it may do; `admin` includes the others.")
+    tenant: str | None = None
+    description: str = ""
+    expires_at: str | None = Field(default=None, description="RFC 3339; null means never.")
+
+
+class KeyOut(Model):
+    id: str
+    hint: str = Field(description="The key's last four characters.")
+    scopes: list[ScopeName]
+    tenant: str
+    description: str
+    expires_at: str | None
+    created_at: str
+
+
+class KeyMade(KeyOut):
+    key: str = Field(description="The key itself. Shown only now.")
+
+
+class TokenIn(Model):
+    """A stream token: what a browser gets instead of a key."""
+
+    sub: str = Field(default="", description="Who will use it; appears in the list of connections.")
+    subscribe: list[str] = Field(default=[], description="Channel patterns that may be read.", examples=[["chat.42"]])
+    publish: list[str] = Field(default=[], description="Channel patterns that may be written.")
+    tenant: str | None = None
+    lifetime_s: float | None = Field(default=None, description="Seconds; by default `token_lifetime`.")
+
+
+class TokenOut(Model):
+    token: str
+    expires_at: str
+
+
+class AttemptResponse(Model):
+    headers: list[list[str]]
+    body: str
+    truncated: bool
+
+
+class AttemptOut(Model):
+    id: str
+    started_at: str
+    duration_ms: float
+    address: str | None
+    status: int | None
+    error: str | None
+    message: str | None
+    response: AttemptResponse
+
+
+class DeliveryOut(Model):
+    id: str
+    tenant: str
+    event_id: str
+    event_type: str
+    endpoint_id: str
+    status: Literal["pending", "succeeded", "failed", "cancelled", "held"]
+    attempts: int = Field(description="Attempts made so far.")
+    next_attempt_at: str | None
+    created_at: str
+    updated_at: str
+    last_status: int | None
+    last_error: str | None
+
+
+class DeliveryInFull(DeliveryOut):
+    history: list[AttemptOut] = Field(description="The attempts, oldest first.")
+
+
+class ProviderOut(Model):
+    id: str
+    title: str
+    covers: list[str] = Field(description="What the provider's proof protects; the rest is the sender's word.")
+    challenge: bool = Field(description="Whether it asks before it sends; such questions are answered.")
+    retries: str
+    deadline_s: float | None
+    source_url: str
+    checked_on: str | None
+
+
+class ProblemOut(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str | None = None
+    errors: list[dict[str, str]] | None = None
+
+
+class Listing(Model):
+    next: str | None = Field(description="Send it as `page=` for what follows; null at the end.")
+
+
+class SourceList(Listing):
+    data: list[SourceOut]
+
+
+class EndpointList(Listing):
+    data: list[EndpointOut]
+
+
+class KeyList(Listing):
+    data: list[KeyOut]
+
+
+class DeliveryList(Listing):
+    data: list[DeliveryOut]
+
+
+class ProviderList(Listing):
+    data: list[ProviderOut]

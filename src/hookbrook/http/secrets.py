@@ -1,0 +1,45 @@
+"""How secrets are shown without being shown.
+
+A hint (`…9f3a`) is enough to tell secrets apart. Sent back in a list, it stands for the secret that it was made from,
+so that a rotation can add a secret beside one that nobody can read any more: `["…9f3a", "whsec_new"]`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from hookbrook.errors import Invalid
+
+#: In place of a header's value.
+HIDDEN: Final = "***"
+_ELLIPSIS: Final = "…"
+#: Of a shorter secret the last four characters would be a good part.
+_SHORTEST_SHOWN: Final = 16
+
+_PRIVATE_HEADER = re.compile(r"auth|cookie|token|secret|key|password|credential|signature", re.IGNORECASE)
+
+
+def hint(secret: str) -> str:
+    """The last four characters, if there are many others."""
+    return _ELLIPSIS + (secret[-4:] if len(secret) >= _SHORTEST_SHOWN else "")
+
+
+def restored(given: Sequence[str], known: Sequence[str], field: str = "secrets") -> tuple[str, ...]:
+    """`given` with each hint replaced by the known secret it was made from; raises `Invalid` for one without."""
+    by_hint = {hint(secret): secret for secret in known}
+    secrets = []
+    for index, text in enumerate(given):
+        if text.startswith(_ELLIPSIS) and text not in by_hint:
+            raise Invalid.of(f"{field}[{index}]", "is a hint, and no secret fits it")
+        secrets.append(by_hint.get(text, text))
+    return tuple(secrets)
+
+
+def shown_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers with the values hidden whose names say that they are credentials."""
+    return {name: HIDDEN if _PRIVATE_HEADER.search(name) else value for name, value in headers.items()}
+
+
+def restored_headers(given: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
+    """`given` with each hidden value replaced by the known one of that name."""
+    return {name: known.get(name, value) if value == HIDDEN else value for name, value in given.items()}
