@@ -1,1 +1,70 @@
-"""Hookbrook: a self-hosted event gateway."""
+"""Hookbrook: a self-hosted event gateway.
+
+    import hookbrook
+
+    with hookbrook.Hookbrook() as brook:
+        brook.publish("chat.42", {"text": "Hello from the server!"})
+        for event in brook.stream("chat.*", last=1):
+            print(event.data)
+
+The names below are the public surface. Each is loaded when it is first asked for, so that a program which only
+verifies webhooks does not wait for an HTTP client.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hookbrook.client.asynchronous import AsyncHookbrook, AsyncStream
+    from hookbrook.client.blocking import Hookbrook, Stream
+    from hookbrook.client.errors import ApiError, ConnectionFailed, Reset
+    from hookbrook.client.events import Event, NewEvent, Published, StreamReceipt
+    from hookbrook.client.webhook import SignatureError, Verified, verify
+    from hookbrook.errors import HookbrookError
+
+    __version__: str
+
+__all__ = [
+    "ApiError",
+    "AsyncHookbrook",
+    "AsyncStream",
+    "ConnectionFailed",
+    "Event",
+    "Hookbrook",
+    "HookbrookError",
+    "NewEvent",
+    "Published",
+    "Reset",
+    "SignatureError",
+    "Stream",
+    "StreamReceipt",
+    "Verified",
+    "__version__",
+    "verify",
+]
+
+_HOMES = {
+    "hookbrook.client.asynchronous": ("AsyncHookbrook", "AsyncStream"),
+    "hookbrook.client.blocking": ("Hookbrook", "Stream"),
+    "hookbrook.client.errors": ("ApiError", "ConnectionFailed", "Reset"),
+    "hookbrook.client.events": ("Event", "NewEvent", "Published", "StreamReceipt"),
+    "hookbrook.client.webhook": ("SignatureError", "Verified", "verify"),
+    "hookbrook.errors": ("HookbrookError",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("hookbrook")
+    for module, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(module), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -314,7 +314,8 @@ def feed_in_chunks(parser: Parser, stream: bytes, size: int) -> list[Frame]:
 pieces = st.sampled_from(
     [
         b"\r", b"\n", b"\r\n", b"\n\n", b"data: 1", b"data", b"data:", b"id: 5", b"id: 6\0", b"id", b"event: x",
-        b"event", b": hb", b":", b"retry: 10", b"retry: x", b"\xef\xbb\xbf", b"\xef", b"\xe2\x82\xac", b"\xff", b" ", b"unknown: y",
+        b"event", b": hb", b":", b"retry: 10", b"retry: x", b"\xef\xbb\xbf", b"\xef", b"\xe2\x82\xac", b"\xff", b" ",
+        b"unknown: y",
     ]
 )  # fmt: skip
 
