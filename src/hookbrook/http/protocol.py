@@ -1,0 +1,563 @@
+"""One connection: uvicorn's httptools protocol, with the limits that it lacks.
+
+The head of a request is bounded in bytes, lines and time, its body in pace, the queue of pipelined requests in
+length; what breaks a limit or RFC 9112 is refused with a problem and the connection closed, after the answers that
+came first. What a body may weigh is for the doors to say: they read it.
+
+Counting costs nothing on the common path. Packets reach the parser in slices no longer than a head may be, so that a
+head that begins and ends within one slice is short enough by construction. Only a request that is still incomplete
+after its slice (`_unfinished`) is measured.
+
+Time is kept by one lazy timer a connection. It is not moved when the deadline moves later, as it does with every
+request; it fires at the old time, sees that the deadline has moved, and goes to sleep until then. The usual pair of
+setting and cancelling a timer for each request is saved.
+
+`Upgrade` (to h2c, or to a WebSocket) is ignored, as RFC 9110 section 7.8 allows. httptools however takes what follows
+such a head for another protocol and drops the body. So its parser is replaced by a new one that reads the same head
+without the `Upgrade` and then the body; the application sees the headers as they came.
+"""
+
+import asyncio
+import logging
+import urllib.parse
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from hookbrook.errors import BadRequest, MethodNotAllowed, Problem, TooMany
+from hookbrook.http import accesslog
+from hookbrook.http.exchange import Exchange, encode_problem
+from hookbrook.http.limits import DEFAULT_LIMITS, Limits
+from hookbrook.http.problems import (
+    HeadersTooLarge,
+    NotImplementedHere,
+    RequestTimeout,
+    UrlTooLong,
+    VersionNotSupported,
+)
+
+NEVER: Final = float("inf")
+#: Where a connection stands within the request that is arriving.
+BETWEEN, HEAD, BODY = range(3)
+#: nginx's word in its log for a client that closed before it was answered; never sent.
+CLIENT_CLOSED = 499
+#: Of a refused request that may be all URL.
+MAX_LOGGED_URL = 200
+
+log = logging.getLogger("hookbrook.http")
+
+
+class State(ServerState):
+    """What the connections of one server share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Set once the server no longer accepts: every response from then on closes its connection.
+        self.stopping = False
+        #: Set whenever the last connection has gone.
+        self.emptied = asyncio.Event()
+        #: Header lines that every response begins with.
+        self.preamble = b""
+
+
+class Flow(FlowControl):
+    """Flow control that remembers when we were not reading, since a client cannot be blamed for that time."""
+
+    def __init__(self, transport: asyncio.Transport, now: Callable[[], float]) -> None:
+        super().__init__(transport)
+        self._now = now
+        self._paused_at = 0.0
+        #: When reading was last resumed, and the seconds for which it was paused until then.
+        self.resumed_at = 0.0
+        self.paused_s = 0.0
+
+    def pause_reading(self) -> None:
+        if not self.read_paused:
+            self._paused_at = self._now()
+            super().pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.read_paused:
+            self.resumed_at = self._now()
+            self.paused_s += self.resumed_at - self._paused_at
+            super().resume_reading()
+
+
+class Protocol(HttpToolsProtocol):
+    """The connection's protocol; `functools.partial(Protocol, limits=…)` is what uvicorn's `Config(http=…)` takes."""
+
+    flow: Flow
+    cycle: Exchange  # type: ignore[assignment]  # ours in place of uvicorn's, None before the first request
+    server_state: State
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: State,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.limits = limits
+        #: The request that is being answered, and those that wait behind it. `cycle` is the one that came last.
+        self.active: Exchange | None = None
+        self.waiting: deque[Exchange] = deque()
+        self._slice = limits.head_bytes
+        self._phase = BETWEEN
+        self._deaf = False
+        self._lingering = False
+        self._refusal: Problem | None = None
+        self._upgrading = False
+        # of the head that is arriving
+        self._fresh = True
+        self._head_bytes = 0
+        # of the body that is arriving
+        self._coding_known = False
+        self._body_watched = False
+        self._body_live = False
+        self._excused = False
+        self._body_bytes = 0
+        self._body_started = 0.0
+        self._body_paused_s = 0.0
+        self._last_byte = 0.0
+        self._quiet_bytes = 0
+        # of the timer
+        self._deadline = NEVER
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = NEVER
+
+    @property
+    def preamble(self) -> bytes:
+        return self.server_state.preamble
+
+    # ---- the transport's side
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.flow = Flow(transport, self.loop.time)
+        if self.server_state.stopping:
+            transport.close()
+            return
+        self._watch(self.loop.time() + self.limits.head_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how it ended changes nothing
+        self.connections.discard(self)
+        if not self.connections:
+            self.server_state.emptied.set()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.active is not None:
+            self._record(self.active, CLIENT_CLOSED)
+            self.active.lose()
+        for exchange in self.waiting:
+            exchange.lose()
+        self.waiting.clear()
+        self.flow.resume_writing()
+        self.parser = None  # type: ignore[assignment]
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """A client that only stops sending still gets the answers to what it sent.
+
+        That holds until a response has begun. From then on the end of its input is taken for its departure, which is
+        how nearly all readers of streams leave; nothing else would tell before the next heartbeat.
+        """
+        if self._deaf or self._phase != BETWEEN or self.active is None or self.active.response_started:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        if len(data) <= self._slice:
+            self._feed(data)
+            return
+        view = memoryview(data)
+        for start in range(0, len(data), self._slice):
+            self._feed(view[start : start + self._slice])
+
+    def shutdown(self) -> None:
+        """Let what has arrived be answered and close then; an idle connection closes now."""
+        if self.active is not None:
+            self.cycle.keep_alive = False
+        elif self._phase == BETWEEN and not self._deaf:
+            self.transport.close()
+
+    # ---- the parser's side
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        if self._deaf:
+            return
+        try:
+            self._parse(data)
+        except httptools.HttpParserError as error:
+            self._refuse(_problem_of(error))
+            return
+        if self._phase != BETWEEN:
+            self._unfinished(len(data))
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+            else:
+                return
+            self._read_head_without_upgrade()
+
+    def _read_head_without_upgrade(self) -> None:
+        headers = self.headers
+        lines = [self.parser.get_method(), b" ", self.url, b" HTTP/", self.parser.get_http_version().encode(), b"\r\n"]
+        for name, value in headers:
+            if name == b"connection":
+                tokens = [token for token in value.split(b",") if token.strip().lower() != b"upgrade"]
+                lines += (b"connection: ", b",".join(tokens), b"\r\n")
+            elif name != b"upgrade":
+                lines += (name, b": ", value, b"\r\n")
+        self._upgrading = False
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.parser.feed_data(b"".join([*lines, b"\r\n"]))
+        self.cycle.scope["headers"][:] = headers
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._phase = HEAD
+        self._fresh = True
+
+    def on_headers_complete(self) -> None:
+        """Check the head and make a request of it. A `Problem` raised here comes out of `_parse` as its cause."""
+        if self._judge_head():
+            self._upgrading = True
+            return
+        version = self.parser.get_http_version()
+        scope = self._scope(version)
+        exchange = self.cycle = Exchange(
+            self,
+            scope,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive() and not self.server_state.stopping,
+            expects_continue=self.expect_100_continue and version != "1.0",
+            started_at=self.loop.time(),
+        )
+        self.headers = []  # trailers go here, away from what the application holds (RFC 9110 section 6.5.1)
+        self._phase = BODY
+        self._coding_known = False
+        self._body_watched = False
+        self._deadline = NEVER
+        if self.active is None:
+            self._start(exchange)
+        else:
+            self.waiting.append(exchange)
+            self.flow.pause_reading()
+
+    def _judge_head(self) -> bool:
+        """Whether the head asks for another protocol; raises a `Problem` if it cannot be served."""
+        limits = self.limits
+        if len(self.url) > limits.url_bytes:
+            raise _url_too_long(limits)
+        if len(self.headers) > limits.header_count:
+            raise _too_many_headers(limits)
+        if not self._fresh and self._head_size() > limits.head_bytes:
+            raise _head_too_large(limits)
+        if self.active is not None and len(self.waiting) >= limits.pipelined:
+            raise TooMany(f"More than {limits.pipelined} requests wait for an answer on this connection.")
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise MethodNotAllowed("This server is no proxy.")
+            return True
+        return False
+
+    def _scope(self, version: str) -> dict[str, Any]:
+        if version not in ("1.1", "1.0"):
+            raise VersionNotSupported("This server speaks HTTP/1.1.")
+        url = self.url
+        if url.startswith(b"/") and b"#" not in url:
+            raw_path, _, query = url.partition(b"?")
+        else:
+            # RFC 9112 section 3.2: absolute-form and asterisk-form.
+            parsed = httptools.parse_url(url)
+            raw_path, query = parsed.path or b"/", parsed.query or b""
+        path = raw_path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "method": self.parser.get_method().decode("ascii"),
+            "root_path": "",
+            "path": urllib.parse.unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+        }
+
+    def on_chunk_header(self) -> None:
+        if self._coding_known:
+            return
+        self._coding_known = True
+        scope = self.cycle.scope
+        if scope["http_version"] == "1.0":
+            # RFC 9112 section 6.1: a sign of a proxy that forwards what it does not understand.
+            raise BadRequest("A request of HTTP/1.0 cannot have a Transfer-Encoding.")
+        codings = [value.strip().lower() for name, value in scope["headers"] if name == b"transfer-encoding"]
+        if codings != [b"chunked"]:
+            raise NotImplementedHere("The only Transfer-Encoding that is understood is chunked.")
+
+    def on_body(self, body: bytes) -> None:
+        exchange = self.cycle
+        self._quiet_bytes = 0
+        if not exchange.body:
+            exchange.body = body
+        elif isinstance(exchange.body, bytearray):
+            exchange.body += body
+        else:
+            exchange.body = bytearray(exchange.body) + body
+        if len(exchange.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        exchange.changed.set()
+
+    def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
+        self._phase = BETWEEN
+        self._deadline = NEVER
+        self.cycle.more_body = False
+        self.cycle.changed.set()
+
+    # ---- requests and their answers
+
+    def _start(self, exchange: Exchange) -> None:
+        self.active = exchange
+        task = exchange.task = self.loop.create_task(exchange.run(self.app))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def finished(self, exchange: Exchange) -> None:
+        """The response is written: close, or go on with the next request, or wait for it."""
+        self.server_state.total_requests += 1
+        self.active = None
+        self._record(exchange, exchange.status)
+        if self.transport.is_closing():
+            return
+        if not exchange.keep_alive:
+            if exchange.more_body:
+                self._linger()
+            else:
+                self.transport.close()
+        elif self.waiting:
+            self._start(self.waiting.popleft())
+            if not self.waiting and self._refusal is None:
+                self.flow.resume_reading()
+        elif self._refusal is not None:
+            self._answer(self._refusal)
+        else:
+            if self._phase == BETWEEN:
+                self._watch(self.loop.time() + self.limits.keep_alive_s)
+            self.flow.resume_reading()
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer what cannot be read, or comes too slowly, once all that came before it is answered; then close."""
+        self._deaf = True
+        self._deadline = NEVER
+        if self._phase == BODY:
+            exchange = self.cycle
+            exchange.lose()
+            if exchange is not self.active:
+                self.waiting.remove(exchange)
+            elif exchange.response_started:
+                self.transport.close()
+                return
+            else:
+                self.active = None
+        if self.active is None:
+            self._answer(problem)
+        else:
+            self._refusal = problem
+
+    def _answer(self, problem: Problem) -> None:
+        self.transport.write(encode_problem(problem, self.preamble))
+        if accesslog.access.isEnabledFor(logging.INFO):
+            method = self.cycle.scope["method"] if self._phase == BODY else "-"
+            path, _, query = self.url[:MAX_LOGGED_URL].partition(b"?") if self._phase != BETWEEN else (b"-", b"", b"")
+            accesslog.record(
+                client=self.client, method=method, path=path, query=query, status=problem.status, size=0, seconds=0
+            )
+        self._linger()
+
+    def _linger(self) -> None:
+        """Say that nothing more will come, and throw away what does, until the client closes or time is up."""
+        self._deaf = self._lingering = True
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self._watch(self.loop.time() + self.limits.linger_s)
+
+    def _record(self, exchange: Exchange, status: int) -> None:
+        if accesslog.access.isEnabledFor(logging.INFO):
+            scope = exchange.scope
+            accesslog.record(
+                client=self.client,
+                method=scope["method"],
+                path=scope["raw_path"],
+                query=scope["query_string"],
+                status=exchange.status or status,
+                size=exchange.sent,
+                seconds=self.loop.time() - exchange.started_at,
+            )
+
+    # ---- limits in bytes
+
+    def _unfinished(self, size: int) -> None:
+        """A slice of `size` bytes has left a request incomplete."""
+        now = self.loop.time()
+        try:
+            if self._phase == HEAD:
+                self._measure_head(size, now)
+            else:
+                self._measure_body(size, now)
+        except Problem as problem:
+            self._refuse(problem)
+
+    def _measure_head(self, size: int, now: float) -> None:
+        if self._fresh:
+            # Where in its slice the head began is unknown, so that slice does not count until the head is complete.
+            self._fresh = False
+            self._head_bytes = 0
+            self._watch(now + self.limits.head_s)
+        else:
+            self._head_bytes += size
+        if len(self.url) > self.limits.url_bytes:
+            raise _url_too_long(self.limits)
+        if len(self.headers) > self.limits.header_count:
+            raise _too_many_headers(self.limits)
+        if self._head_bytes > self.limits.head_bytes:
+            raise _head_too_large(self.limits)
+
+    def _measure_body(self, size: int, now: float) -> None:
+        self._last_byte = now
+        if self._body_watched:
+            self._body_bytes += size
+            self._quiet_bytes += size
+        else:
+            self._watch_body(now)
+        # Without a byte of body for so long, it is trailers that come, or extensions of chunks.
+        trailers = self.headers
+        if (
+            self._quiet_bytes > self.limits.head_bytes
+            or len(trailers) > self.limits.header_count
+            or (trailers and self._head_size() > self.limits.head_bytes)
+        ):
+            raise HeadersTooLarge(f"The trailers are longer than {self.limits.head_bytes} bytes.")
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    # ---- limits in time
+
+    def _watch(self, deadline: float) -> None:
+        self._deadline = deadline
+        if deadline < self._timer_due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self.loop.call_at(deadline, self._on_timer)
+            self._timer_due = deadline
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._timer_due = NEVER
+        if self._deadline == NEVER or self.transport.is_closing():
+            return
+        now = self.loop.time()
+        if now < self._deadline:
+            self._watch(self._deadline)
+        elif self._lingering:
+            self.transport.abort()
+        elif self._phase == BODY:
+            self._judge_pace(now)
+        elif self._phase == HEAD:
+            self._judge_head_time(now)
+        else:
+            # Also of a connection that never said a word: browsers open such in advance, and would take a 408 on it
+            # for the answer to the request that they send next.
+            self.transport.close()
+
+    def _judge_head_time(self, now: float) -> None:
+        if self.flow.read_paused:
+            self._watch(now + self.limits.head_s)
+        else:
+            self._refuse(RequestTimeout(f"The head of the request was not complete within {self.limits.head_s:g} s."))
+
+    def _watch_body(self, now: float) -> None:
+        self._body_watched = True
+        self._excused = False
+        self._body_bytes = self._quiet_bytes = 0
+        self._body_started = now
+        self._body_paused_s = self.flow.paused_s
+        self._body_live = any(
+            name == b"content-type" and value.partition(b";")[0].strip().lower() in self.limits.live_types
+            for name, value in self.cycle.scope["headers"]
+        )
+        self._watch(self._pace_due())
+
+    def _judge_pace(self, now: float) -> None:
+        if self.flow.read_paused or self.cycle.expects_continue:
+            # It is we who do not read, or have not yet said `100 Continue`.
+            self._excused = True
+            self._watch(now + self.limits.body_grace_s)
+        elif self._excused:
+            # That ended since the last look, nobody knows when, so the time counts from now.
+            self._excused = False
+            self._body_started = self._last_byte = now
+            self._watch(self._pace_due())
+        elif (due := self._pace_due()) > now:
+            self._watch(due)
+        else:
+            self._refuse(RequestTimeout("The body of the request arrives too slowly."))
+
+    def _pace_due(self) -> float:
+        """When the body will have been too slow, should no further byte come."""
+        limits = self.limits
+        idle = max(self._last_byte, self.flow.resumed_at) + limits.body_idle_s
+        if self._body_live:
+            return idle
+        paused_s = self.flow.paused_s - self._body_paused_s
+        average = self._body_started + paused_s + limits.body_grace_s + self._body_bytes / limits.body_rate
+        return min(idle, average)
+
+
+def _problem_of(error: httptools.HttpParserError) -> Problem:
+    cause = error.__context__
+    if isinstance(cause, Problem):
+        return cause
+    if cause is None or isinstance(cause, httptools.HttpParserError):
+        return BadRequest(f"The request is not valid HTTP/1.1: {cause or error}.")
+    log.error("reading a request failed", exc_info=cause)
+    return Problem()
+
+
+def _url_too_long(limits: Limits) -> Problem:
+    return UrlTooLong(f"The URL is longer than {limits.url_bytes} bytes.", extra={"limit": limits.url_bytes})
+
+
+def _too_many_headers(limits: Limits) -> Problem:
+    return HeadersTooLarge(
+        f"The request has more than {limits.header_count} header fields.", extra={"limit": limits.header_count}
+    )
+
+
+def _head_too_large(limits: Limits) -> Problem:
+    return HeadersTooLarge(
+        f"The header fields are longer than {limits.head_bytes} bytes.", extra={"limit": limits.head_bytes}
+    )
