@@ -1,0 +1,87 @@
+"""`/healthz`, `/readyz` and `/metrics`."""
+
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+from starlette.responses import JSONResponse
+
+from hookbrook.http.gateway import Gateway, Stats
+
+
+class Health:
+    """The routes, bound to a gateway. They need no credential and tell no names."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        # Of this app alone: a process may hold several, and the library's own registry is global.
+        self._registry = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+        self._registry.register(_Numbers(gateway.stats))
+
+    def router(self) -> APIRouter:
+        router = APIRouter(tags=["operation"])
+        reading = ["GET", "HEAD"]
+        add = router.add_api_route
+        add("/healthz", self.alive, methods=reading, summary="Alive", operation_id="healthz", include_in_schema=True)
+        add("/readyz", self.ready, methods=reading, summary="Able to accept events", operation_id="readyz")
+        add("/metrics", self.metrics, methods=reading, summary="Prometheus metrics", operation_id="metrics")
+        return router
+
+    async def alive(self) -> JSONResponse:
+        """200 as long as the process answers at all."""
+        return JSONResponse({"status": "ok"})
+
+    async def ready(self) -> JSONResponse:
+        """200 while an event would be accepted, else 503 with the reason."""
+        if not self._gateway.accepting():
+            return _unready("The server is shutting down.")
+        health = await self._gateway.store.health()
+        return JSONResponse({"status": "ok"}) if health.ok else _unready(health.reason)
+
+    async def metrics(self) -> Response:
+        health = await self._gateway.store.health()
+        writable = GaugeMetricFamily(
+            "hookbrook_store_writable", "1 if an event would be accepted now.", value=health.ok
+        )
+        lines = generate_latest(self._registry) + generate_latest(_registry_of(writable))
+        return Response(lines, media_type=CONTENT_TYPE_LATEST)
+
+
+def _unready(reason: str) -> JSONResponse:
+    return JSONResponse({"status": "unavailable", "reason": reason}, 503)
+
+
+def _registry_of(metric: Metric) -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Fixed(metric))
+    return registry
+
+
+class _Fixed(Collector):
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._metric
+
+
+class _Numbers(Collector):
+    """What the parts count, read when somebody asks."""
+
+    def __init__(self, stats: Stats) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily("hookbrook_events", "Events appended.", value=self._stats.events())
+        yield GaugeMetricFamily("hookbrook_streams_open", "Streams open now.", value=self._stats.streams())
+        yield GaugeMetricFamily("hookbrook_attempts_in_flight", "Attempts under way.", value=self._stats.in_flight())
+        attempts = CounterMetricFamily("hookbrook_attempts", "Attempts by what they led to.", labels=["outcome"])
+        for outcome, number in self._stats.outcomes().items():
+            attempts.add_metric([outcome], number)
+        yield attempts
