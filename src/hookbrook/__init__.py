@@ -15,8 +15,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hookbrook.client.asynchronous import AsyncHookbrook, AsyncStream
-    from hookbrook.client.blocking import Hookbrook, Stream
+    from hookbrook.client.asynchronous.client import AsyncHookbrook
+    from hookbrook.client.asynchronous.stream import AsyncStream
+    from hookbrook.client.blocking.client import Hookbrook
+    from hookbrook.client.blocking.stream import Stream
     from hookbrook.client.errors import ApiError, ConnectionFailed, Reset
     from hookbrook.client.events import Event, NewEvent, Published, StreamReceipt
     from hookbrook.client.webhook import SignatureError, Verified, verify
@@ -44,8 +46,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "hookbrook.client.asynchronous": ("AsyncHookbrook", "AsyncStream"),
-    "hookbrook.client.blocking": ("Hookbrook", "Stream"),
+    "hookbrook.client.asynchronous.client": ("AsyncHookbrook",),
+    "hookbrook.client.asynchronous.stream": ("AsyncStream",),
+    "hookbrook.client.blocking.client": ("Hookbrook",),
+    "hookbrook.client.blocking.stream": ("Stream",),
     "hookbrook.client.errors": ("ApiError", "ConnectionFailed", "Reset"),
     "hookbrook.client.events": ("Event", "NewEvent", "Published", "StreamReceipt"),
     "hookbrook.client.webhook": ("SignatureError", "Verified", "verify"),

@@ -7,31 +7,25 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import urllib3
-
 from hookbrook.client import exchange, subscription, upload
+from hookbrook.client.blocking.lines import body, pull
+from hookbrook.client.blocking.stream import Stream
+from hookbrook.client.blocking.wire import Wire
 from hookbrook.client.chance import fresh_id, jitter
 from hookbrook.client.errors import ConnectionFailed, Reset
-from hookbrook.client.events import Event, NewEvent, Published, StreamReceipt
+from hookbrook.client.events import NewEvent, Published, StreamReceipt
 from hookbrook.client.exchange import Request, Response, Wait
 from hookbrook.client.settings import (
     DEFAULT_BACKOFF_S,
     DEFAULT_IDLE_S,
     DEFAULT_RETRIES,
     DEFAULT_TIMEOUT_S,
-    Settings,
     read_settings,
 )
-from hookbrook.client.subscription import Close, Open, Read, Subscription
+from hookbrook.client.subscription import Subscription
 from hookbrook.client.upload import Pull, Send, Upload
 
 T = TypeVar("T")
-
-#: Connections that are kept for reuse; more may be open at once, by threads and streams.
-_KEPT_CONNECTIONS = 10
-
-#: What one read of a stream may bring.
-_READ_BYTES = 64 * 1024
 
 
 class Hookbrook:
@@ -61,7 +55,7 @@ class Hookbrook:
         self._settings = read_settings(
             url, key, os.environ, timeout_s=timeout_s, retries=retries, backoff_s=backoff_s, idle_s=idle_s
         )
-        self._wire = _Wire(self._settings)
+        self._wire = Wire(self._settings)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._settings.url!r})"
@@ -121,9 +115,9 @@ class Hookbrook:
         def perform(step: Any) -> Any:
             match step:
                 case Pull():
-                    _pull(lines, source)
+                    pull(lines, source)
                 case Send(request=request):
-                    return self._wire.send(request, _body(lines, source))
+                    return self._wire.send(request, body(lines, source))
                 case Wait(seconds=seconds):
                     time.sleep(seconds)
             return None
@@ -139,7 +133,7 @@ class Hookbrook:
         last: int | None = None,
         token: str | None = None,
         on_reset: Callable[[Reset], object] | None = None,
-    ) -> "Stream":
+    ) -> Stream:
         """Read the events of channels or patterns (`orders.*`), as they come, for ever.
 
         The stream resumes by itself behind the last event, whatever happens to the connection or the server; the
@@ -186,167 +180,6 @@ class Hookbrook:
         return _drive(steps, perform)
 
 
-class Stream:
-    """The events of `Hookbrook.stream`: iterate it; close it, or use it with `with`, to leave early.
-
-    For one thread.
-    """
-
-    def __init__(self, wire: "_Wire", steps: Subscription, on_reset: Callable[[Reset], object] | None) -> None:
-        self._response: urllib3.BaseHTTPResponse | None = None
-        self._wire = wire
-        self._steps = steps
-        self._on_reset = on_reset
-        self._closed = False
-
-    @property
-    def cursor(self) -> str | None:
-        """Where the stream stands; None before it is known."""
-        return self._steps.cursor
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Event:
-        while not self._closed:
-            step = self._steps.step()
-            if isinstance(step, Event):
-                self._steps.taken()
-                return step
-            if isinstance(step, Reset):
-                self._steps.taken()
-                if self._on_reset is None:
-                    raise step
-                self._on_reset(step)
-            elif isinstance(step, subscription.End):
-                self.close()
-            else:
-                self._do(step)
-        raise StopIteration
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection and end the iteration."""
-        self._closed = True
-        self._hang_up()
-
-    def __del__(self) -> None:
-        # `for event in brook.stream(…): break` leaves nobody else who could hang up.
-        self._hang_up()
-
-    def _do(self, step: Open | Read | Close | Wait) -> None:
-        try:
-            answer = self._perform(step)
-        except ConnectionFailed as error:
-            self._steps.fail(error)
-            return
-        try:
-            self._steps.answer(answer)
-        except BaseException:
-            # The steps have ended with it, so that nobody else will ask for the connection to be closed.
-            self._hang_up()
-            raise
-
-    def _perform(self, step: Open | Read | Close | Wait) -> Response | bytes | None:
-        match step:
-            case Open(request=request):
-                self._hang_up()
-                response, self._response = self._wire.open(request)
-                return response
-            case Read():
-                assert self._response is not None
-                return self._wire.read(self._response)
-            case Close():
-                self._hang_up()
-            case Wait(seconds=seconds):
-                time.sleep(seconds)
-        return None
-
-    def _hang_up(self) -> None:
-        if self._response is not None:
-            self._wire.hang_up(self._response)
-            self._response = None
-
-
-class _Wire:
-    """Requests on urllib3; everything that means "no answer" becomes ConnectionFailed."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._pool = urllib3.PoolManager(maxsize=_KEPT_CONNECTIONS)
-        self._streams: set[urllib3.BaseHTTPResponse] = set()
-        self._closed = False
-
-    def close(self) -> None:
-        self._closed = True
-        for response in tuple(self._streams):
-            self.hang_up(response)
-        self._pool.clear()
-
-    def send(self, request: Request, body: bytes | Iterable[bytes]) -> Response:
-        response = self._request(request, body, timeout_s=self._settings.timeout_s, preload_content=True)
-        return _response(response, response.data)
-
-    def open(self, request: Request) -> tuple[Response, urllib3.BaseHTTPResponse | None]:
-        """The answer, and the open response if it is an event stream."""
-        response = self._request(request, b"", timeout_s=self._settings.idle_s, preload_content=False)
-        answer = _response(response, b"")
-        if subscription.is_event_stream(answer):
-            self._streams.add(response)
-            return answer, response
-        try:
-            return _response(response, response.data), None
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._failed(error) from error
-        finally:
-            response.close()
-
-    def read(self, response: urllib3.BaseHTTPResponse) -> bytes:
-        try:
-            return response.read1(_READ_BYTES)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._failed(error) from error
-
-    def hang_up(self, response: urllib3.BaseHTTPResponse) -> None:
-        self._streams.discard(response)
-        response.close()
-
-    def _request(
-        self, request: Request, body: bytes | Iterable[bytes], *, timeout_s: float, preload_content: bool
-    ) -> urllib3.BaseHTTPResponse:
-        if self._closed:
-            raise RuntimeError("the client is closed")
-        try:
-            return self._pool.request(
-                request.method,
-                self._settings.url + request.target,
-                headers=request.headers,
-                body=body or None,
-                timeout=urllib3.Timeout(connect=self._settings.timeout_s, read=timeout_s),
-                retries=False,
-                # A redirect would carry the key to another server.
-                redirect=False,
-                preload_content=preload_content,
-            )
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._failed(error) from error
-
-    def _failed(self, error: Exception) -> ConnectionFailed:
-        return ConnectionFailed(f"no answer from {self._settings.url}: {error}")
-
-
-def _response(response: urllib3.BaseHTTPResponse, body: bytes) -> Response:
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Response(status=response.status, headers=headers, body=body)
-
-
 def _drive(steps: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
     try:
         step = next(steps)
@@ -360,25 +193,3 @@ def _drive(steps: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
-
-
-def _pull(lines: Upload, source: Iterator[Any]) -> bytes | None:
-    for item in source:
-        return lines.add(item)
-    lines.exhausted = True
-    return None
-
-
-def _body(lines: Upload, source: Iterator[Any]) -> Iterator[bytes]:
-    yield from tuple(lines.unacknowledged)
-    while not (lines.full or lines.exhausted):
-        try:
-            line = _pull(lines, source)
-        except Exception as error:
-            # The source is the user's and may raise anything; kept aside, because the HTTP client would take an OSError
-            # of the source for one of the connection.
-            lines.fault = error
-            raise ConnectionFailed("the source of the upload failed") from error
-        if line is not None:
-            yield line
-    lines.sent_all = True
