@@ -4,6 +4,6 @@ Order of reading: `sql` (statements by name), `connection` (opening, and what SQ
 commit), `log`, `deliveries` and `registry` (plain functions over a connection), `store` (the asynchronous face).
 """
 
-from hookbrook.store.sqlite.store import SqliteStore
+from hookbrook.store.sqlite.store import SqliteStore, system_clock
 
-__all__ = ["SqliteStore"]
+__all__ = ["SqliteStore", "system_clock"]

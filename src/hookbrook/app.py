@@ -1,0 +1,267 @@
+"""The one composition root: makes the parts, wires them, starts and stops them in order.
+
+`App` is an ASGI application. It runs under our own server (`serve`), and as well under a host program's: through the
+ASGI lifespan protocol, or with `async with app.running():` inside the host's own lifespan. It holds no globals, so a
+process may have several.
+"""
+
+import asyncio
+import logging
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from random import Random
+
+from hookbrook.config import Settings
+from hookbrook.core.event import Event
+from hookbrook.errors import StoreUnavailable
+from hookbrook.http.api import build_api
+from hookbrook.http.auth import Auth, first_admin_key
+from hookbrook.http.doors import Doors
+from hookbrook.http.gateway import Gateway, Stats
+from hookbrook.http.guard import Guard, hosts_for, origins_for
+from hookbrook.http.history import History
+from hookbrook.http.ingest import Ingest
+from hookbrook.http.problems import App as AsgiApp
+from hookbrook.http.problems import Problems, Receive, Scope, Send
+from hookbrook.http.publish import Publish
+from hookbrook.http.registration import declare
+from hookbrook.http.server import Server, Signals
+from hookbrook.http.stream import Stream
+from hookbrook.inbound.providers import load as load_providers
+from hookbrook.outbound.dispatcher import Dispatcher
+from hookbrook.outbound.fetch import GuardedClient
+from hookbrook.store.appender import Appender
+from hookbrook.store.base import Store
+from hookbrook.store.catalog import Catalog
+from hookbrook.store.retention import Retention
+from hookbrook.store.sqlite import SqliteStore, system_clock
+from hookbrook.stream.hub import Hub
+
+logger = logging.getLogger("hookbrook")
+
+#: Random bytes of the key that signs stream tokens (RFC 7518 section 3.2 wants at least the hash's 32).
+TOKEN_SECRET_BYTES = 32
+
+
+class App:
+    """Hookbrook as an ASGI application.
+
+    Args:
+        settings: see `hookbrook.config.load`.
+        clock: microseconds since the Unix epoch.
+        rng: for jitter; secrets and ids come from the operating system.
+    """
+
+    def __init__(
+        self, settings: Settings, *, clock: Callable[[], int] = system_clock, rng: Random | None = None
+    ) -> None:
+        self.settings = settings
+        #: The first administrator's key, if this start made one: the only time it is known.
+        self.admin_key: str | None = None
+        self._clock = clock
+        self._rng = rng or Random()  # noqa: S311 - jitter, not secrets
+        self._asgi: AsgiApp | None = None
+        self._accepting = False
+        self._parts = AsyncExitStack()
+        self._hub: Hub | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._appended = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        if self._asgi is None:
+            raise StoreUnavailable("Hookbrook has not been started; run its lifespan, or `async with app.running()`.")
+        await self._asgi(scope, receive, send)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["App"]:
+        """Started inside, stopped after: for a host program's own lifespan."""
+        await self.start()
+        try:
+            yield self
+        finally:
+            await self.drain(self.settings.drain_s)
+            await self.stop()
+
+    async def start(self) -> None:
+        """Open the store and start all parts; raises `ConfigError` or a `StoreError` and leaves nothing open."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._parts.aclose()
+            raise
+        self._accepting = True
+
+    async def drain(self, window_s: float) -> None:
+        """Be not ready, and send the readers of streams away within the window."""
+        self._accepting = False
+        if self._hub is not None:
+            await self._hub.drain(window_s)
+
+    async def stop(self) -> None:
+        """Finish appends and attempts, write what came of them, and close the store."""
+        self._accepting = False
+        self._asgi = None
+        await self._parts.aclose()
+
+    async def _start(self) -> None:
+        settings = self.settings
+        providers = load_providers(settings.providers)
+        store = SqliteStore(settings.store_path, clock=self._clock)
+        await self._opened(store.open, store.close)
+        catalog = Catalog(store)
+        await catalog.load()
+        await declare(
+            catalog,
+            sources=settings.sources,
+            endpoints=settings.endpoints,
+            providers=providers,
+            now=self._clock(),
+            random=os.urandom,
+        )
+        if not settings.dev:
+            self.admin_key = await first_admin_key(catalog, now=self._clock())
+        appender = Appender(store, catalog, self._clock)
+        dispatcher = await self._start_dispatcher(store, catalog, appender)
+        hub = await self._start_hub(store)
+        await self._start_retention(store)
+        token_secret = await store.secret("token", os.urandom(TOKEN_SECRET_BYTES))
+        gateway = Gateway(
+            settings=settings,
+            store=store,
+            catalog=catalog,
+            appender=appender,
+            auth=Auth(catalog, settings=settings, token_secret=token_secret, clock=self._clock),
+            clock=self._clock,
+            providers=providers,
+            dispatcher_poke=dispatcher.poke,
+            stats=self._stats(store, hub, dispatcher),
+            allowed=settings.allow_rules,
+            denied=settings.deny_rules,
+            accepting=lambda: self._accepting,
+        )
+        self._asgi = _asgi(gateway, hub)
+
+    async def _start_dispatcher(self, store: Store, catalog: Catalog, appender: Appender) -> Dispatcher:
+        client = GuardedClient(allowed=self.settings.allow_rules, denied=self.settings.deny_rules)
+        await self._parts.enter_async_context(client)
+        dispatcher = Dispatcher(store, client, clock=self._clock, rng=self._rng)
+        catalog.on_routes(dispatcher.routes_changed)
+        appender.on_owed(dispatcher.offer)
+        await self._opened(dispatcher.start, lambda: dispatcher.stop(self.settings.drain_s))
+        self._dispatcher = dispatcher
+        return dispatcher
+
+    async def _start_hub(self, store: Store) -> Hub:
+        hub = Hub(store, clock=self._clock, rng=self._rng, heartbeat_s=self.settings.heartbeat_s)
+        hub.start()
+        self._parts.push_async_callback(hub.stop)
+        self._hub = hub
+        return hub
+
+    async def _start_retention(self, store: Store) -> None:
+        age, count = self.settings.retention_age, self.settings.retention_count
+        retention = Retention(store, age_s=age, count=count, clock=self._clock)
+        task = asyncio.create_task(retention.run(), name="hookbrook-retention")
+        self._parts.push_async_callback(_end, task)
+
+    async def _opened(self, start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]) -> None:
+        """Start a part, and stop it when the app stops, before everything that was started earlier."""
+        await start()
+        self._parts.push_async_callback(stop)
+
+    def _stats(self, store: Store, hub: Hub, dispatcher: Dispatcher) -> Stats:
+        def count(events: Sequence[Event]) -> None:
+            self._appended += len(events)
+
+        def outcomes() -> Mapping[str, int]:
+            return Counter({str(kind): number for kind, number in dispatcher.stats().outcomes.items()})
+
+        store.follow(count)
+        return Stats(
+            events=lambda: self._appended,
+            streams=lambda: len(hub),
+            in_flight=lambda: dispatcher.stats().in_flight,
+            outcomes=outcomes,
+        )
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        """ASGI lifespan 2.0: start and stop when the host's server does."""
+        await receive()
+        try:
+            await self.start()
+        except Exception as exc:  # noqa: BLE001 - the protocol wants every failure told to the server
+            await send({"type": "lifespan.startup.failed", "message": str(exc)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.drain(self.settings.drain_s)
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _asgi(gateway: Gateway, hub: Hub) -> AsgiApp:
+    settings = gateway.settings
+    doors = Doors(
+        publish=Publish(gateway),
+        history=History(gateway),
+        stream=Stream(gateway, hub),
+        ingest=Ingest(gateway),
+        api=build_api(gateway),
+    )
+    return Guard(
+        Problems(doors),
+        allowed_hosts=hosts_for(settings.host, settings.public_url, settings.allowed_hosts),
+        allowed_origins=origins_for(settings.public_url, settings.allowed_origins),
+    )
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def serve(settings: Settings, *, announce: Callable[[App, Server], None]) -> None:
+    """Run until a signal, then end in order: not ready, accept no more, drain streams, finish requests, appends and
+    attempts, close the store. A second signal ends the process at once.
+
+    Args:
+        announce: called once requests are answered.
+
+    Raises `ConfigError` or a `StoreError` if it cannot start.
+    """
+    app: App | None = None
+
+    async def door(scope: Scope, receive: Receive, send: Send) -> None:
+        assert app is not None
+        await app(scope, receive, send)
+
+    # Bound first, so that a port in use is told before the store is touched; connections wait in the kernel meanwhile.
+    server = Server(door, host=settings.host, port=settings.port)
+    await server.bind()
+    with Signals() as signals:
+        app = App(replace(settings, port=server.port))
+        try:
+            await app.start()
+        except BaseException:
+            server.unbind()
+            raise
+        await server.start()
+        announce(app, server)
+        await signals.first()
+        logger.info("stopping: streams are told to come back, what is under way may finish")
+        server.stop_accepting()
+        await app.drain(min(settings.drain_s, _drain_window(server)))
+        await server.finish(settings.drain_s)
+        await app.stop()
+        logger.info("stopped")
+
+
+def _drain_window(server: Server) -> float:
+    """Seconds over which streams are sent away: a thousand a second, so that few of them end at once."""
+    return server.connections / 1000

@@ -1,0 +1,66 @@
+"""Which door a request goes to: the hot ones directly, everything else to the management API."""
+
+from hookbrook.errors import MethodNotAllowed
+from hookbrook.http.history import History, accept
+from hookbrook.http.ingest import Ingest
+from hookbrook.http.problems import App, Receive, Scope, Send
+from hookbrook.http.publish import Publish
+from hookbrook.http.stream import Stream
+
+CHANNELS = "/v1/channels/"
+EVENTS = "/v1/events"
+STREAM = "/v1/stream"
+INGEST = "/in/"
+
+_READ = ("GET", "HEAD")
+
+
+class Doors:
+    """Compares prefixes instead of walking a list of routes: a framework's router costs more than the whole publish."""
+
+    def __init__(self, *, publish: Publish, history: History, stream: Stream, ingest: Ingest, api: App) -> None:
+        self._publish = publish
+        self._history = history
+        self._stream = stream
+        self._ingest = ingest
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        if path.startswith(CHANNELS) and len(path) > len(CHANNELS):
+            await self._channel(scope, receive, send, path[len(CHANNELS) :])
+        elif path == EVENTS:
+            await self._events(scope, receive, send)
+        elif path == STREAM:
+            _check_method(scope, *_READ)
+            await self._stream(scope, receive, send)
+        elif path.startswith(INGEST):
+            await self._ingest(scope, receive, send)
+        elif path.startswith(EVENTS + "/") and "/" not in path[len(EVENTS) + 1 :]:
+            _check_method(scope, *_READ)
+            await self._history.event(scope, send, path[len(EVENTS) + 1 :])
+        else:
+            await self._api(scope, receive, send)
+
+    async def _channel(self, scope: Scope, receive: Receive, send: Send, channel: str) -> None:
+        _check_method(scope, *_READ, "POST")
+        if scope["method"] == "POST":
+            await self._publish.channel(scope, receive, send, channel)
+        elif "text/event-stream" in accept(scope):
+            await self._stream(scope, receive, send, channel)
+        else:
+            await self._history.page(scope, send, channel)
+
+    async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
+        _check_method(scope, *_READ, "POST")
+        if scope["method"] == "POST":
+            await self._publish.events(scope, receive, send)
+        else:
+            await self._history.page(scope, send)
+
+
+def _check_method(scope: Scope, *allowed: str) -> None:
+    if scope["method"] not in allowed:
+        raise MethodNotAllowed(
+            f"{scope['method']} is not possible here; {', '.join(allowed)} are.", headers={"Allow": ", ".join(allowed)}
+        )

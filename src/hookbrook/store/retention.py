@@ -1,0 +1,45 @@
+"""Retention: trims the log by age and by count, a little at a time."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from hookbrook.errors import StoreError
+from hookbrook.store.base import Log
+
+logger = logging.getLogger("hookbrook.store")
+
+#: Events per step. A step is one transaction, and appends wait for it: 500 deletions take a few milliseconds.
+STEP = 500
+#: Between steps while there is more to trim, so that trimming takes a small share of the disk.
+PAUSE_S = 0.05
+#: Between looks while there is nothing to trim.
+IDLE_S = 10.0
+
+
+class Retention:
+    """Args: age in seconds and count of events to keep; None for no such limit. `clock` is in microseconds."""
+
+    def __init__(self, log: Log, *, age_s: float | None, count: int | None, clock: Callable[[], int]) -> None:
+        self._log = log
+        self._age_s = age_s
+        self._count = count
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Trim until cancelled."""
+        if self._age_s is None and self._count is None:
+            return
+        while True:
+            try:
+                more = await self.step() >= STEP
+            except StoreError as exc:
+                # The next append will tell the publisher the same; trimming simply comes again.
+                logger.warning("trimming waits: %s", exc)
+                more = False
+            await asyncio.sleep(PAUSE_S if more else IDLE_S)
+
+    async def step(self) -> int:
+        """One step; returns how much was done, less than `STEP` when there is no more to do now."""
+        before = None if self._age_s is None else self._clock() - round(self._age_s * 1_000_000)
+        return await self._log.trim(appended_before=before, keep=self._count, limit=STEP)
