@@ -1,0 +1,112 @@
+"""The webhook itself: the request that carries one event to one endpoint (Standard Webhooks 1.0).
+
+Headers, all in lower case:
+
+    webhook-id          the event's id; the same for every attempt and every endpoint
+    webhook-timestamp   seconds since 1970 of this attempt
+    webhook-signature   `v1,BASE64`, once for each of the endpoint's secrets, separated by spaces
+    content-type        the event's
+    user-agent          hookbrook/VERSION
+    hookbrook-type      the event's type, which a receiver of raw bytes could not know otherwise
+    hookbrook-hops      how many times the event has left a Hookbrook; stops loops through `/in/`
+
+The body is the event's data, byte for byte.
+"""
+
+from base64 import b64encode
+from importlib.metadata import version
+from typing import Final
+
+import msgspec
+
+from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.event import Event, NewEvent
+from hookbrook.core.fetch import Request
+from hookbrook.core.signing import parse_secret
+from hookbrook.errors import HookbrookError
+
+HOPS_HEADER: Final = "hookbrook-hops"
+TYPE_HEADER: Final = "hookbrook-type"
+USER_AGENT: Final = f"hookbrook/{version('hookbrook')}"
+
+#: Nobody chains more gateways than this on purpose, and a loop is caught before it has done much harm.
+MAX_HOPS: Final = 8
+
+
+class TooManyHops(HookbrookError):
+    """The event has been through so many gateways that it must be going round in a circle."""
+
+    def __init__(self, hops: int) -> None:
+        super().__init__(
+            f"The event has already left a gateway {hops} times; more than {MAX_HOPS} is taken for a loop."
+        )
+
+
+class Letterhead:
+    """What all webhooks to one endpoint have in common, made once: its keys, URL, own headers and limits.
+
+    Raises `Invalid` if a secret is none.
+    """
+
+    __slots__ = ("_endpoint", "_headers", "_keys")
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._keys = [parse_secret(secret) for secret in endpoint.secrets]
+        # Lower case, so that ours, which are added last, replace the endpoint's whatever their case.
+        self._headers = {name.lower(): value for name, value in endpoint.headers.items()}
+        self._headers["user-agent"] = USER_AGENT
+
+    def request(self, event: Event | NewEvent, sent_at: int) -> Request:
+        """The request of an attempt at `sent_at`, in seconds since 1970. Raises `TooManyHops`."""
+        hops = hops_of(event) + 1
+        if hops > MAX_HOPS:
+            raise TooManyHops(hops - 1)
+        timestamp = str(sent_at)
+        # Standard Webhooks 1.0, "Signature scheme": the signed content is `{id}.{timestamp}.{body}`.
+        signed = b"%b.%b.%b" % (event.id.encode(), timestamp.encode(), event.data)
+        headers = self._headers | {
+            "content-type": event.content_type,
+            "webhook-id": event.id,
+            "webhook-timestamp": timestamp,
+            "webhook-signature": " ".join(
+                f"{key.version},{b64encode(key.sign(signed)).decode()}" for key in self._keys
+            ),
+            TYPE_HEADER: event.type,
+            HOPS_HEADER: str(hops),
+        }
+        return Request(
+            url=self._endpoint.url, headers=headers, body=event.data, total_timeout_s=self._endpoint.timeout_s
+        )
+
+
+class _Received(msgspec.Struct):
+    """As much of a source's `request` document as is needed here; its headers may be pairs or an object."""
+
+    headers: list[tuple[str, str]] | dict[str, str | list[str]] = []
+
+
+_received = msgspec.json.Decoder(_Received)
+
+
+def hops_of(event: Event | NewEvent) -> int:
+    """How often the event had left a gateway before it arrived at ours; 0 if nothing says so.
+
+    Only what a source received can tell; a header that is no number was not written by a Hookbrook and counts as 0.
+    """
+    if event.request is None:
+        return 0
+    try:
+        headers = _received.decode(event.request).headers
+    except msgspec.DecodeError:
+        return 0
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    counts = [_count(value) for name, value in pairs if name.lower() == HOPS_HEADER]
+    return max(counts, default=0)
+
+
+def _count(value: str | list[str]) -> int:
+    if isinstance(value, list):
+        return max(map(_count, value), default=0)
+    # The length keeps `int` away from endless digits; anything that long is over the limit.
+    return int(value[:9]) if value.isascii() and value.isdigit() else 0

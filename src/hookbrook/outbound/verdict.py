@@ -1,0 +1,106 @@
+"""What an attempt amounts to: its record, and whether the delivery has arrived, is tried again, or is given up.
+
+2xx                                accepted
+410                                given up at once: the receiver says that it is gone for good
+the event goes round in a circle   given up at once
+anything else, redirects too       tried again by the endpoint's schedule, until that is spent
+"""
+
+from random import Random
+from typing import Final
+
+import msgspec
+
+from hookbrook.core.delivery import Attempt, Happening, Outcome
+from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.fetch import FetchError, Response
+from hookbrook.core.ids import new_id
+from hookbrook.core.retry import Schedule, next_attempt, parse_retry_after
+from hookbrook.outbound.message import TooManyHops
+
+#: Errors of an attempt besides the codes of `core.fetch`.
+INTERNAL: Final = "internal"
+LOOP: Final = "loop"
+
+#: RFC 9110 section 15.5.11 and Standard Webhooks 1.0: "410 Gone" means that no further webhook is wanted.
+GONE: Final = 410
+#: RFC 6585 section 4 and RFC 9110 section 15.6.4 give `Retry-After` a meaning for these.
+SLOW_DOWN: Final = frozenset({429, 503})
+
+#: What came of a try: an answer, no answer, or our own fault.
+Result = Response | FetchError | TooManyHops | Exception
+
+
+class Try(msgspec.Struct, frozen=True, kw_only=True):
+    """One try of a delivery that is over. Times are microseconds."""
+
+    delivery_id: str
+    #: Which attempt of the delivery this was; the first is 1.
+    number: int
+    started: int
+    duration: int
+    result: Result
+
+
+def conclude(done: Try, endpoint: Endpoint, *, now: int, rng: Random) -> Outcome:
+    """The outcome to record; `now` is the time from which the next attempt is reckoned."""
+    result = done.result
+    attempt = _attempt(done, rng)
+    if isinstance(result, Response) and 200 <= result.status < 300:
+        return Outcome(attempt=attempt, happening=Happening.ACCEPTED)
+    answer = _answer(result)
+    if isinstance(result, TooManyHops) or (isinstance(result, Response) and result.status == GONE):
+        return Outcome(attempt=attempt, happening=Happening.EXHAUSTED)
+    schedule = Schedule() if endpoint.retry is None else Schedule(delays_s=endpoint.retry)
+    next_at = next_attempt(schedule, done.number, now, rng, _retry_after_s(answer, done.started))
+    if next_at is None:
+        return Outcome(attempt=attempt, happening=Happening.EXHAUSTED)
+    return Outcome(attempt=attempt, happening=Happening.REFUSED, next_at=next_at)
+
+
+def _attempt(done: Try, rng: Random) -> Attempt:
+    result = done.result
+    answer = _answer(result)
+    # An answer that broke off is an error, and yet its head and first bytes may say why.
+    error, message = _said(result) if isinstance(result, Response) else _error(result)
+    return Attempt(
+        id=new_id("att", done.started, rng.randbytes(10)),
+        delivery_id=done.delivery_id,
+        started=done.started,
+        duration=done.duration,
+        address=result.address if isinstance(result, Response | FetchError) else None,
+        status=None if answer is None else answer.status,
+        error=error,
+        message=message,
+        response_headers=() if answer is None else answer.headers,
+        response_body=b"" if answer is None else answer.body,
+        truncated=answer is not None and answer.truncated,
+    )
+
+
+def _answer(result: Result) -> Response | None:
+    if isinstance(result, Response):
+        return result
+    return result.response if isinstance(result, FetchError) else None
+
+
+def _said(response: Response) -> tuple[None, str | None]:
+    if 200 <= response.status < 300:
+        return None, None
+    return None, f"The receiver answered {response.status}."
+
+
+def _error(result: Exception) -> tuple[str, str]:
+    if isinstance(result, FetchError):
+        return result.code, str(result)
+    if isinstance(result, TooManyHops):
+        return LOOP, str(result)
+    # The exception's own text may hold a secret; it is in the log, for the operator alone.
+    return INTERNAL, "An error within Hookbrook ended this attempt; its log says more."
+
+
+def _retry_after_s(answer: Response | None, now: int) -> float | None:
+    if answer is None or answer.status not in SLOW_DOWN:
+        return None
+    value = answer.header("retry-after")
+    return None if value is None else parse_retry_after(value, now)

@@ -1,0 +1,243 @@
+"""A dispatcher with everything real around it: the SQLite store, the guarded client, receivers on loopback.
+
+Time alone is virtual: nothing comes due unless a test advances it, and each test says so in seconds.
+"""
+
+import asyncio
+import heapq
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from random import Random
+
+from msgspec.structs import replace
+
+from hookbrook.core.addresses import parse_rules
+from hookbrook.core.delivery import Attempt, Delivery, Happening, Outcome, State
+from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.event import NewEvent
+from hookbrook.core.fetch import Fetch
+from hookbrook.outbound.dispatcher import Dispatcher
+from hookbrook.outbound.fetch import GuardedClient
+from hookbrook.store.appender import Appender
+from hookbrook.store.base import Deliveries, DeliveryQuery, Due
+from hookbrook.store.catalog import Catalog
+from hookbrook.store.sqlite import SqliteStore
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+#: When the tests begin: 2026-11-23T16:20:00Z.
+START_US = 1_795_450_800_000_000
+DAY_S = 86_400.0
+
+#: The tasks that stand for work; the ledger's one waits for ever.
+WORK = {"hookbrook attempts", "hookbrook pager", "hookbrook sweep"}
+
+
+class VirtualTimer:
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self.callback: Callable[[], object] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class VirtualTime:
+    """`Timers` and a wall clock that stand still until they are moved; whole microseconds within."""
+
+    def __init__(self, wall_us: int = START_US) -> None:
+        self._now_us = 1_000_000_000
+        self._wall_us = wall_us
+        self._timers: list[tuple[int, int, VirtualTimer]] = []
+        self._number = count()
+
+    def time(self) -> float:
+        return self._now_us / 1_000_000
+
+    def clock(self) -> int:
+        return self._wall_us
+
+    def call_later(self, delay: float, callback: Callable[[], object], /) -> VirtualTimer:
+        timer = VirtualTimer(callback)
+        heapq.heappush(self._timers, (self._now_us + round(delay * 1_000_000), next(self._number), timer))
+        return timer
+
+    def set_wall(self, seconds: float) -> None:
+        """Somebody sets the clock by so much; no time passes."""
+        self._wall_us += round(seconds * 1_000_000)
+
+    @property
+    def planned(self) -> int:
+        """Timers that stand."""
+        return sum(timer.callback is not None for _, _, timer in self._timers)
+
+    def next_us(self) -> int | None:
+        """Microseconds until the next timer."""
+        while self._timers and self._timers[0][2].callback is None:
+            heapq.heappop(self._timers)
+        return self._timers[0][0] - self._now_us if self._timers else None
+
+    def move(self, seconds: float) -> None:
+        """Let so much time pass, and call what falls due."""
+        self.move_us(round(seconds * 1_000_000))
+
+    def move_us(self, left: int) -> None:
+        while (step := self.next_us()) is not None and step <= left:
+            _, _, timer = heapq.heappop(self._timers)
+            self._step(step)
+            left -= step
+            assert timer.callback is not None
+            timer.callback()
+        self._step(left)
+
+    def _step(self, us: int) -> None:
+        self._now_us += us
+        self._wall_us += us
+
+
+async def nothing(_: Sequence[Outcome]) -> None: ...
+
+
+class Troubled:
+    """The store's `Deliveries`, whose writing of outcomes fails while `trouble` says so."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+        #: Called with the outcomes before they are written; raises to refuse them.
+        self.trouble: Callable[[Sequence[Outcome]], None] = lambda _: None
+        #: Awaited when the outcomes are written, and before the dispatcher hears of it.
+        self.recorded: Callable[[Sequence[Outcome]], Awaitable[None]] = nothing
+
+    async def record(self, outcomes: Sequence[Outcome], *, now: int) -> None:
+        self.trouble(outcomes)
+        await self._store.record(outcomes, now=now)
+        await self.recorded(outcomes)
+
+    async def due(self, endpoint_id: str, *, now: int, limit: int, excluding: Sequence[str]) -> list[Due]:
+        return await self._store.due(endpoint_id, now=now, limit=limit, excluding=excluding)
+
+    async def next_due(self) -> dict[str, int]:
+        return await self._store.next_due()
+
+    async def next_due_of(self, endpoint_id: str) -> int | None:
+        return await self._store.next_due_of(endpoint_id)
+
+    async def change(self, delivery_id: str, happening: Happening, *, now: int) -> Delivery:
+        return await self._store.change(delivery_id, happening, now=now)
+
+    async def delivery(self, delivery_id: str) -> Delivery | None:
+        return await self._store.delivery(delivery_id)
+
+    async def deliveries(self, query: DeliveryQuery) -> list[Delivery]:
+        return await self._store.deliveries(query)
+
+    async def attempts(self, delivery_id: str) -> list[Attempt]:
+        return await self._store.attempts(delivery_id)
+
+
+class Rig:
+    def __init__(self, store: SqliteStore, time: VirtualTime, fetch: Fetch) -> None:
+        self.store = store
+        self.time = time
+        self.fetch = fetch
+        self.catalog = Catalog(store)
+        self.appender = Appender(store, self.catalog, time.clock)
+        self.dispatcher: Dispatcher | None = None
+        self._number = count(1)
+
+    async def start(self, deliveries: Deliveries | None = None, **limits: int) -> Dispatcher:
+        dispatcher = Dispatcher(
+            deliveries or self.store,
+            self.fetch,
+            clock=self.time.clock,
+            rng=Random(7),
+            timers=self.time,
+            **limits,
+        )
+        await self.catalog.load()
+        self.catalog.on_routes(dispatcher.routes_changed)
+        self.appender.on_owed(dispatcher.offer)
+        await dispatcher.start()
+        self.dispatcher = dispatcher
+        return dispatcher
+
+    async def endpoint(self, url: str, **settings: object) -> Endpoint:
+        number = next(self._number)
+        fields: dict[str, object] = {"secrets": (SECRET,), "channels": ("*",), **settings}
+        return await self.catalog.save(
+            Endpoint(id=f"ep_{number}", url=url, created=START_US, updated=START_US, **fields)  # type: ignore[arg-type]
+        )
+
+    async def change(self, endpoint: Endpoint, **settings: object) -> Endpoint:
+        return await self.catalog.save(replace(endpoint, revision=endpoint.revision + 1, **settings))
+
+    async def publish(self, *ids: str, data: bytes = b"{}", **fields: object) -> None:
+        events = [
+            NewEvent(
+                id=event_id,
+                channels=("orders.1",),
+                time=self.time.clock(),
+                content_type="application/json",
+                kind="json",
+                data=data,
+                dedupe_id=event_id,
+            )
+            for event_id in ids
+        ]
+        await self.appender.append([replace(event, **fields) for event in events] if fields else events)
+
+    async def settled(self) -> None:
+        """Wait until nothing is under way."""
+
+        def quiet() -> bool:
+            assert self.dispatcher is not None
+            busy = any(task.get_name() in WORK for task in asyncio.all_tasks())
+            return not busy and self.dispatcher.stats().unrecorded == 0
+
+        async with asyncio.timeout(20):
+            while not quiet():  # noqa: ASYNC110 - many things must come to rest, and none of them knows of the others
+                await asyncio.sleep(0.0002)
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass timer by timer, and let what each one starts come to rest."""
+        left = round(seconds * 1_000_000)
+        while (step := self.time.next_us()) is not None and step <= left:
+            self.time.move_us(step)
+            left -= step
+            await self.settled()
+        self.time.move_us(left)
+
+    async def states(self) -> dict[str, State]:
+        """event id -> state, for tests with one endpoint."""
+        return {row.event_id: row.state for row in await self.rows()}
+
+    async def rows(self, **query: object) -> list[Delivery]:
+        rows: list[Delivery] = []
+        while True:
+            before = rows[-1].id if rows else None
+            page = await self.store.deliveries(DeliveryQuery(limit=1000, before_id=before, **query))  # type: ignore[arg-type]
+            rows += page
+            if len(page) < 1000:
+                return rows
+
+    async def row(self, event_id: str) -> Delivery:
+        [row] = await self.rows(event_id=event_id)
+        return row
+
+
+@asynccontextmanager
+async def rig_on(path: Path, *, time: VirtualTime | None = None, fetch: Fetch | None = None) -> AsyncIterator[Rig]:
+    """A rig on the store in that file; its dispatcher is stopped without grace at the end."""
+    time = time or VirtualTime()
+    store = SqliteStore(path, clock=time.clock)
+    await store.open()
+    try:
+        async with GuardedClient(allowed=parse_rules(["127.0.0.0/8"])) as client:
+            rig = Rig(store, time, fetch or client)
+            try:
+                yield rig
+            finally:
+                if rig.dispatcher is not None:
+                    await rig.dispatcher.stop(0)
+    finally:
+        await store.close()

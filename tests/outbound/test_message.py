@@ -1,0 +1,71 @@
+"""The request that carries an event, where the dispatcher's tests do not reach."""
+
+import pytest
+
+from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.event import NewEvent
+from hookbrook.errors import Invalid
+from hookbrook.outbound.message import MAX_HOPS, Letterhead, TooManyHops, hops_of
+
+from .rig import SECRET
+
+
+def event(request: bytes | None) -> NewEvent:
+    return NewEvent(
+        id="evt_1",
+        channels=("a",),
+        time=0,
+        content_type="text/plain",
+        kind="text",
+        data=b"",
+        request=request,
+        dedupe_id="evt_1",
+    )
+
+
+def endpoint(**settings: object) -> Endpoint:
+    fields: dict[str, object] = {"secrets": (SECRET,), **settings}
+    return Endpoint(id="ep_1", url="https://receiver.example/", created=0, updated=0, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("request_json", "hops"),
+    [
+        (None, 0),
+        (b"{}", 0),
+        (b'{"headers": []}', 0),
+        (b'{"headers": [["a", "1"], ["hookbrook-hops", "3"]]}', 3),
+        (b'{"headers": [["HookBrook-Hops", "3"], ["hookbrook-hops", "2"]]}', 3),
+        (b'{"headers": {"hookbrook-hops": "4"}}', 4),
+        (b'{"headers": {"hookbrook-hops": ["4", "5"]}}', 5),
+        (b'{"headers": [["hookbrook-hops", "-1"]]}', 0),
+        (b'{"headers": [["hookbrook-hops", "many"]]}', 0),
+        ('{"headers": [["hookbrook-hops", "²"]]}'.encode(), 0),
+        (b'{"headers": 7}', 0),
+        (b"not JSON", 0),
+    ],
+)
+def test_the_hops_are_read_however_a_source_wrote_its_headers(request_json: bytes | None, hops: int) -> None:
+    assert hops_of(event(request_json)) == hops
+
+
+def test_a_number_of_hops_without_end_is_a_loop_and_costs_nothing() -> None:
+    request = b'{"headers": [["hookbrook-hops", "%s"]]}' % (b"9" * 100_000)
+    with pytest.raises(TooManyHops):
+        Letterhead(endpoint()).request(event(request), 0)
+
+
+def test_the_last_hop_that_is_allowed_is_sent() -> None:
+    request = b'{"headers": [["hookbrook-hops", "%d"]]}' % (MAX_HOPS - 1)
+    assert Letterhead(endpoint()).request(event(request), 0).headers["hookbrook-hops"] == str(MAX_HOPS)
+
+
+def test_a_secret_that_is_none_is_told_without_showing_it() -> None:
+    with pytest.raises(Invalid) as caught:
+        Letterhead(endpoint(secrets=("whsec_top!secret",)))
+    assert "top!secret" not in str(caught.value)
+
+
+def test_the_endpoints_timeout_and_url_are_the_requests() -> None:
+    request = Letterhead(endpoint(timeout_s=3.5)).request(event(None), 0)
+    assert (request.method, request.url, request.total_timeout_s) == ("POST", "https://receiver.example/", 3.5)
