@@ -8,6 +8,7 @@ starts with `hookbrook.` itself, so that `*` never shows a reader our own events
 """
 
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Generic, TypeVar
 
@@ -97,6 +98,8 @@ class PatternIndex(Generic[T]):
     def __init__(self) -> None:
         self._exact: dict[str, set[T]] = {}
         self._prefix: dict[str, set[T]] = {}
+        #: How many prefixes there are of each length, and the lengths that occur, shortest first.
+        self._of_length: Counter[int] = Counter()
         self._lengths: tuple[int, ...] = ()
 
     def add(self, pattern: str, item: T) -> None:
@@ -108,7 +111,7 @@ class PatternIndex(Generic[T]):
             self._prefix[prefix].add(item)
         else:
             self._prefix[prefix] = {item}
-            self._lengths = tuple(sorted({*self._lengths, len(prefix)}))
+            self._count(len(prefix), 1)
 
     def discard(self, pattern: str, item: T) -> None:
         """Remove the item from under the pattern; nothing happens if it is not there."""
@@ -120,7 +123,13 @@ class PatternIndex(Generic[T]):
         if not items:
             del table[key]
             if table is self._prefix:
-                self._lengths = tuple(sorted({len(prefix) for prefix in self._prefix}))
+                self._count(len(key), -1)
+
+    def _count(self, length: int, change: int) -> None:
+        before = self._of_length[length]
+        self._of_length[length] = before + change
+        if not (before and before + change):
+            self._lengths = tuple(sorted(+self._of_length))
 
     def match(self, names: Iterable[str]) -> set[T]:
         """The items under any pattern that matches any of the names, each once."""

@@ -48,6 +48,9 @@ def content_of(event: CloudEvent, field: str = "") -> Content:
     time = None if event.time is None else parse_time(event.time, f"{field}time")
     content_type = event.datacontenttype or JSON_TYPE
     if event.data_base64 is not None:
+        # CloudEvents JSON format section 3.1.1: `data` and `data_base64` are mutually exclusive.
+        if event.data is not msgspec.UNSET:
+            raise Invalid.of(f"{field}data_base64", "cannot stand beside data")
         try:
             data = base64.b64decode(event.data_base64, validate=True)
         except (binascii.Error, ValueError):
@@ -94,9 +97,10 @@ def to_structured(event: Event, *, channels: tuple[str, ...]) -> bytes:
         hookbrookchannels=",".join(channels),
         hookbrookcursor=event.cursor,
     )
+    # Under a JSON label a string would mean a JSON string, so text that is wrongly labelled travels as base64.
     if event.kind == "json":
         wire.data = msgspec.Raw(event.data)
-    elif event.kind == "text":
+    elif event.kind == "text" and not is_json_type(event.content_type):
         wire.data = event.data.decode()
     else:
         wire.data_base64 = base64.b64encode(event.data).decode()
