@@ -1,0 +1,5 @@
+"""`python -m hookbrook` is the `hookbrook` command."""
+
+from hookbrook.cli import main
+
+main()

@@ -1,0 +1,110 @@
+"""`hookbrook endpoints`: where webhooks are sent."""
+
+from typing import Annotated, Any
+
+import typer
+
+from hookbrook.cli.connection import AsJson, Key, Limit, Tenant, Url, connect, fail, path, show, show_table, take
+
+app = typer.Typer(name="endpoints", help="Where webhooks are sent.", no_args_is_help=True)
+
+COLUMNS = ("id", "url", "types", "channels", "enabled", "description")
+Id = Annotated[str, typer.Argument(help="The endpoint's id.")]
+
+
+@app.command("list")
+def list_endpoints(
+    limit: Limit = 100, tenant: Tenant = None, as_json: AsJson = False, url: Url = None, key: Key = None
+) -> None:
+    """All endpoints."""
+    with connect(url, key) as brook:
+        rows = take(brook.pages("/v1/endpoints", {"tenant": tenant} if tenant else None), limit)
+    if as_json:
+        show(rows)
+    else:
+        show_table(rows, COLUMNS, empty="There is no endpoint yet: hookbrook endpoints add --help")
+
+
+@app.command()
+def add(
+    target: Annotated[str, typer.Argument(metavar="URL", help="Where to send to.")],
+    type: Annotated[list[str] | None, typer.Option("--type", "-t", help="Type patterns; none means all.")] = None,
+    channel: Annotated[list[str] | None, typer.Option("--channel", "-c", help="Channel patterns.")] = None,
+    secret: Annotated[str | None, typer.Option("--secret", help="`whsec_…`; made if absent.")] = None,
+    header: Annotated[list[str] | None, typer.Option("--header", "-H", help="`Name: value`, sent along.")] = None,
+    concurrency: Annotated[int | None, typer.Option("--concurrency", help="Requests in flight at once.")] = None,
+    timeout_s: Annotated[float | None, typer.Option("--timeout", help="Seconds for one attempt.")] = None,
+    description: Annotated[str, typer.Option("--description")] = "",
+    tenant: Tenant = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Add an endpoint.
+
+    `hookbrook endpoints add https://example.com/webhooks --type 'invoice.*'`
+    """
+    wanted: dict[str, Any] = {
+        "url": target,
+        "types": type or [],
+        "channels": channel or [],
+        "headers": dict(_header(text) for text in header or []),
+        "description": description,
+    }
+    optional = {"secret": secret, "concurrency": concurrency, "timeout_s": timeout_s, "tenant": tenant}
+    wanted |= {name: value for name, value in optional.items() if value is not None}
+    with connect(url, key) as brook:
+        made = brook.request("POST", "/v1/endpoints", json=wanted)
+    if as_json:
+        show(made)
+    else:
+        print(f"{made['id']} is sent to from now on. Its secret: hookbrook endpoints secret {made['id']}")
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        fail(f"a header is written `Name: value`, not {text!r}")
+    return name.strip(), value.strip()
+
+
+@app.command("show")
+def show_endpoint(endpoint_id: Id, url: Url = None, key: Key = None) -> None:
+    """One endpoint, as JSON."""
+    with connect(url, key) as brook:
+        show(brook.request("GET", path("endpoints", endpoint_id)))
+
+
+@app.command()
+def secret(endpoint_id: Id, url: Url = None, key: Key = None) -> None:
+    """The secret that the receiver verifies with."""
+    with connect(url, key) as brook:
+        for text in brook.request("GET", path("endpoints", endpoint_id, "secret"))["secrets"]:
+            print(text)
+
+
+@app.command()
+def enable(endpoint_id: Id, url: Url = None, key: Key = None) -> None:
+    """Send again, beginning with what was held."""
+    _set_enabled(endpoint_id, True, url, key)
+    print(f"{endpoint_id} is enabled; what was held is sent now.")
+
+
+@app.command()
+def disable(endpoint_id: Id, url: Url = None, key: Key = None) -> None:
+    """Hold what is due until it is enabled again."""
+    _set_enabled(endpoint_id, False, url, key)
+    print(f"{endpoint_id} is disabled; what is due is held.")
+
+
+def _set_enabled(endpoint_id: str, enabled: bool, url: str | None, key: str | None) -> None:
+    with connect(url, key) as brook:
+        brook.request("PATCH", path("endpoints", endpoint_id), json={"enabled": enabled})
+
+
+@app.command()
+def delete(endpoint_id: Id, url: Url = None, key: Key = None) -> None:
+    """Delete an endpoint; what it is owed is cancelled."""
+    with connect(url, key) as brook:
+        brook.request("DELETE", path("endpoints", endpoint_id))
+    print(f"{endpoint_id} is deleted; what it was owed is cancelled.")

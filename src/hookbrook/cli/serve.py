@@ -1,0 +1,79 @@
+"""`hookbrook serve`: one flag per setting, made from the one table of settings."""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hookbrook.cli.logs import configure
+from hookbrook.config import Settings, describe, load
+
+#: The settings that are switches rather than values.
+SWITCHES = ("dev",)
+
+
+def add_serve(app: typer.Typer) -> None:
+    """Add the verb with its flags."""
+
+    def serve(**flags: Any) -> None:
+        _serve(flags)
+
+    parameters = [_parameter(each.name, each.flag, each.default, each.about) for each in describe()]
+    parameters.append(_parameter("config", "--config", "hookbrook.toml", "The file of settings."))
+    serve.__doc__ = (
+        "Run the gateway. Flags win over `HOOKBROOK_*` variables, those over `hookbrook.toml`, and that over the "
+        "defaults shown here."
+    )
+    serve.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    serve.__annotations__ = {each.name: each.annotation for each in parameters}
+    app.command()(serve)
+
+
+def _parameter(name: str, flag: str, default: str, about: str) -> Parameter:
+    if name in SWITCHES:
+        annotation: Any = Annotated[bool | None, typer.Option(f"{flag}/--no-{name}", help=about, show_default=default)]
+    else:
+        metavar = name.rpartition("_")[2].upper()
+        annotation = Annotated[str | None, typer.Option(flag, help=about, metavar=metavar, show_default=default)]
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _serve(flags: Mapping[str, object]) -> None:
+    settings = load(flags, os.environ, Path.cwd())
+    configure(settings.log_level, settings.log_format)
+    # The server and its libraries take half a second to import; a wrong setting is told before that.
+    from hookbrook.app import App, serve
+    from hookbrook.http.server import Server, run
+
+    def announce(app: App, server: Server) -> None:
+        _announce(settings, server.port, app.admin_key)
+
+    # Threads of the store must not wait 5 ms, Python's default, for their turn against a busy event loop: a commit
+    # needs about ten turns. A host program that mounts the app keeps its own choice.
+    sys.setswitchinterval(0.0005)
+    run(serve(settings, announce=announce))
+
+
+def _announce(settings: Settings, port: int, admin_key: str | None) -> None:
+    logger = logging.getLogger("hookbrook")
+    url = settings.public_url or f"http://{settings.host}:{port}"
+    logger.info("listening on %s, store %s%s", url, settings.store_path, ", open (--dev)" if settings.dev else "")
+    if admin_key is None:
+        return
+    if sys.stderr.isatty():
+        print(
+            f"\nThis is the administrator's key. It is shown only now:\n\n    export HOOKBROOK_KEY={admin_key}\n",
+            file=sys.stderr,
+        )
+        return
+    path = settings.admin_key_path
+    # O_EXCL: never follow a link or overwrite a file that somebody put there.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(admin_key + "\n")
+    logger.info("the administrator's key is in %s", path)
