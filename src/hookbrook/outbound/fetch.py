@@ -71,6 +71,8 @@ DNS_CACHE_S: Final = 10
 _READ_BUFFER: Final = 16 * 1024
 #: aiohttp warns about longer bytes, since it would write them in one go.
 _LARGE_BODY: Final = 1024 * 1024
+#: Distinct pairs of time-outs whose aiohttp form is kept; making one takes as long as judging an address.
+_TIMEOUTS: Final = 64
 #: Distinct URLs whose parsed form is kept.
 _URLS: Final = 4096
 
@@ -134,7 +136,6 @@ class GuardedClient:
             max_line_size=MAX_HEADER_LENGTH,
             max_field_size=MAX_HEADER_LENGTH,
             max_headers=MAX_HEADER_COUNT,
-            middlewares=(_without_hidden_repeats,),
         )
 
     async def close(self) -> None:
@@ -171,7 +172,9 @@ class GuardedClient:
 
     async def _exchange(self, session: aiohttp.ClientSession, request: Request, attempt: Attempt) -> Response:
         url = self._url(request.url)
-        left = max(0.001, attempt.started + request.total_timeout_s - monotonic())
+        left = request.total_timeout_s
+        if attempt.fresh_only:
+            left = max(0.001, attempt.started + left - monotonic())
         body = request.body
         answer: aiohttp.ClientResponse | None = None
         finished = False
@@ -182,9 +185,9 @@ class GuardedClient:
                 headers=request.headers,
                 data=(body if len(body) <= _LARGE_BODY else BytesIO(body)) if body else None,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=left, connect=request.connect_timeout_s, sock_connect=request.connect_timeout_s
-                ),
+                timeout=_timeout(left, request.connect_timeout_s),
+                # aiohttp never repeats a POST by itself, and a middleware costs each request a little.
+                middlewares=() if request.method == "POST" else (_without_hidden_repeats,),
             )
             attempt.answered = monotonic()
             attempt.head = answer
@@ -212,6 +215,11 @@ class GuardedClient:
         return socket.socket(family, kind, protocol)
 
 
+@lru_cache(maxsize=_TIMEOUTS)
+def _timeout(total_s: float, connect_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=total_s, connect=connect_s, sock_connect=connect_s)
+
+
 async def _without_hidden_repeats(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
@@ -230,10 +238,13 @@ async def _read(answer: aiohttp.ClientResponse, limit: int, chunks: list[bytes])
         answer.close()  # what follows is no body, and goes on for ever
         return True
     left = limit
-    while chunk := await answer.content.read(left + 1):
-        chunks.append(chunk[:left])
+    content = answer.content
+    while not content.at_eof():
+        chunk = await content.read(left + 1)
         if len(chunk) > left:
+            chunks.append(chunk[:left])
             return False
+        chunks.append(chunk)
         left -= len(chunk)
     return True
 
