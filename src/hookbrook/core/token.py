@@ -22,6 +22,8 @@ LEEWAY_S: Final = 5
 #: A token travels in a header, a cookie (4 KB in browsers) or a URL.
 MAX_TOKEN_LENGTH: Final = 4096
 MAX_SUBJECT_LENGTH: Final = 200
+#: The year 5138; also keeps infinity away from integers.
+MAX_TIME_S: Final = 10**11
 
 
 class TokenError(HookbrookError):
@@ -51,6 +53,8 @@ def decode(text: str, secret: bytes, *, now_s: float) -> Claims:
     if len(text) > MAX_TOKEN_LENGTH:
         raise TokenError(f"The token has more than {MAX_TOKEN_LENGTH} characters.")
     claims = _checked_claims(_signed_payload(text, secret))
+    if not abs(claims.exp) <= MAX_TIME_S:
+        raise TokenError("The token's exp is no time in seconds.")
     if now_s >= claims.exp + LEEWAY_S:
         raise TokenError("The token has expired.")
     if claims.nbf is not None and now_s < claims.nbf - LEEWAY_S:

@@ -1,0 +1,353 @@
+"""Providers' webhooks through the door, signed by third-party code where it exists."""
+
+import asyncio
+import gzip
+import hashlib
+import hmac
+import json
+import logging
+import random
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stripe
+from slack_sdk.signature import SignatureVerifier
+from standardwebhooks import Webhook
+from tests.http.gateway_fixtures import NOW, SECOND, Answer, House, call, gateway_in
+
+from hookbrook.core.source import Source
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+BODY = b'{"id":"evt_1","type":"invoice.paid","event":"meeting.started","n":1E400,"n":2}'
+#: Ours is a clock of the tests; the judges are told its time.
+NOW_S = NOW // SECOND
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with gateway_in(tmp_path) as house:
+        yield house
+
+
+def github(body: bytes, secret: str = SECRET, delivery: str = "72d3162e") -> dict[str, str]:
+    # GitHub's scheme in one line; that it is GitHub's is judged in tests/inbound.
+    signature = hmac.digest(secret.encode(), body, "sha256").hex()
+    return {
+        "X-Hub-Signature-256": f"sha256={signature}",
+        "X-GitHub-Delivery": delivery,
+        "X-GitHub-Event": "push",
+        "Content-Type": "application/json",
+    }
+
+
+def stripe_headers(body: bytes, secret: str = SECRET) -> dict[str, str]:
+    signature = stripe.WebhookSignature.generate_signature_header(body.decode(), secret, NOW_S)
+    return {"Stripe-Signature": signature, "Content-Type": "application/json; charset=utf-8"}
+
+
+def slack(body: bytes, secret: str = SECRET) -> dict[str, str]:
+    signature = SignatureVerifier(secret).generate_signature(timestamp=str(NOW_S), body=body.decode())
+    assert signature is not None
+    return {"X-Slack-Signature": signature, "X-Slack-Request-Timestamp": str(NOW_S)}
+
+
+def zoom(body: bytes, secret: str = SECRET) -> dict[str, str]:
+    signature = hmac.digest(secret.encode(), b"v0:%d:%b" % (NOW_S, body), "sha256").hex()
+    return {"x-zm-signature": f"v0={signature}", "x-zm-request-timestamp": str(NOW_S)}
+
+
+def standard(body: bytes, secret: str = SECRET, message: str = "msg_1") -> dict[str, str]:
+    signature = Webhook(secret).sign(message, datetime.fromtimestamp(NOW_S, UTC), body.decode())
+    return {"webhook-id": message, "webhook-timestamp": str(NOW_S), "webhook-signature": signature}
+
+
+SIGNERS = {"github": github, "stripe": stripe_headers, "slack": slack, "zoom": zoom, "standard-webhooks": standard}
+TYPES = {
+    "github": "push",
+    "stripe": "invoice.paid",
+    "slack": "invoice.paid",
+    "zoom": "meeting.started",
+    "standard-webhooks": "invoice.paid",
+}
+
+
+async def post(house: House, headers: Any, body: bytes | list[bytes] = BODY, path: str = "/in/in") -> Answer:
+    return await call(house.app, "POST", path, body=body, headers=headers)
+
+
+@pytest.mark.parametrize("provider", SIGNERS)
+async def test_a_signed_webhook_is_kept_byte_for_byte_and_its_repeat_is_a_duplicate(
+    house: House, provider: str
+) -> None:
+    source = await house.source(provider=provider, secrets=[SECRET])
+    first = await post(house, SIGNERS[provider](BODY))
+    again = await post(house, SIGNERS[provider](BODY))
+    assert (first.status, again.status) == (200, 200)
+    assert first.json()["duplicate"] is False
+    assert again.json() == {**first.json(), "duplicate": True}
+    [event] = await house.events()
+    assert event.data == BODY
+    assert (event.id, event.cursor) == (first.json()["id"], first.json()["cursor"])
+    assert event.id.startswith("evt_")
+    assert (event.source, event.channels, event.type) == (source["name"], ("in",), TYPES[provider])
+
+
+@pytest.mark.parametrize("provider", SIGNERS)
+async def test_what_is_not_signed_right_is_refused_and_not_kept(house: House, provider: str) -> None:
+    await house.source(provider=provider, secrets=[SECRET])
+    good = SIGNERS[provider](BODY)
+    other = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+    answers = [
+        await post(house, good, BODY.replace(b"paid", b"void")),
+        await post(house, SIGNERS[provider](BODY, other)),
+        await post(house, {}),
+    ]
+    assert [answer.status for answer in answers] == [401, 401, 401]
+    assert all(answer.headers["content-type"] == "application/problem+json" for answer in answers)
+    assert all(answer.headers["www-authenticate"] for answer in answers)
+    assert await house.events() == []
+
+
+async def test_a_webhook_that_is_too_old_on_arrival_is_refused(house: House) -> None:
+    await house.source(provider="stripe", secrets=[SECRET])
+    house.clock.advance(301)
+    answer = await post(house, stripe_headers(BODY))
+    assert answer.status == 401
+    assert "older" in answer.json()["detail"]
+
+
+async def test_either_of_two_secrets_will_do(house: House) -> None:
+    await house.source(secrets=["old secret of ours", SECRET])
+    assert (await post(house, github(BODY))).status == 200
+
+
+async def test_the_refusal_is_logged_for_the_operator_and_holds_no_secret(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    await house.source(secrets=[SECRET])
+    with caplog.at_level(logging.WARNING, "hookbrook.ingest"):
+        await post(house, github(BODY, "another secret"))
+    [record] = caplog.records
+    assert "source=in reason=mismatch" in record.getMessage()
+    assert "secret the one" in record.__dict__["hint"]
+    assert SECRET not in caplog.text
+    assert "another secret" not in caplog.text
+
+
+async def test_an_unknown_and_a_disabled_source_answer_like_a_wrong_signature(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    await house.source(secrets=[SECRET])
+    await house.source(name="off", secrets=[SECRET], enabled=False)
+    headers = github(BODY, "another secret")
+    answers = [await post(house, headers, path=f"/in/{name}") for name in ("in", "off", "nowhere", "a/b", "", "%00")]
+    assert {answer.status for answer in answers} == {401}
+    assert len({answer.body for answer in answers}) == 1
+    assert len({tuple(sorted(answer.headers.items())) for answer in answers}) == 1
+    assert "unknown_source" in caplog.text
+    assert "disabled_source" in caplog.text
+
+
+async def test_a_body_over_the_limit_is_refused_whether_it_says_so_or_not(tmp_path: Path) -> None:
+    async with gateway_in(tmp_path, max_webhook_bytes="2KiB") as house:
+        await house.source(secrets=[SECRET])
+        big = b"x" * 2049
+        announced = await post(house, github(big), big)
+        streamed = await post(house, github(big), [b"x" * 1000, b"x" * 1000, b"x" * 49, b"more that is never read"])
+        lying = await post(house, {**github(big), "Content-Length": "10"}, [big])
+        huge = await post(house, {**github(big), "Content-Length": "9" * 30}, [big])
+        for answer in (announced, streamed, lying, huge):
+            assert answer.status == 413
+            assert answer.json()["limit"] == 2048
+            assert "max_webhook_bytes" in answer.json()["detail"]
+        fits = b"x" * 2048
+        assert (await post(house, github(fits), [fits[:2000], fits[2000:]])).status == 200
+
+
+async def test_garbage_in_headers_is_kept_and_does_no_harm(house: House) -> None:
+    await house.source(secrets=[SECRET])
+    signed = [(name.lower().encode(), value.encode()) for name, value in github(BODY).items()]
+    garbage = [(b"x-noise", bytes(range(128, 256))), (b"x-noise", b""), (b"X-Caps", b" spaces "), (b"cookie", b"c=1")]
+    assert (await post(house, [*signed, *garbage])).status == 200
+    [event] = await house.events()
+    assert event.request is not None
+    request = json.loads(event.request)
+    assert ["x-noise", bytes(range(128, 256)).decode("latin-1")] in request["headers"]
+    assert ["x-noise", ""] in request["headers"]
+    assert ["X-Caps", " spaces "] in request["headers"]
+    assert ["cookie", "***"] in request["headers"]
+    assert request["verified"] is True
+    assert request["covers"] == ["body"]
+    assert (request["method"], request["path"], request["query"]) == ("POST", "/in/in", "")
+    assert request["address"] == "127.0.0.1"
+    assert request["received_at"] == "2026-11-23T16:20:00Z"
+
+
+async def test_random_requests_are_refused_and_never_an_error(house: House) -> None:
+    for provider in SIGNERS:
+        await house.source(name=provider, provider=provider, secrets=[SECRET])
+    rng = random.Random(4665)
+    for _ in range(300):
+        provider = rng.choice(list(SIGNERS))
+        headers = [(name.lower().encode(), value.encode()) for name, value in SIGNERS[provider](BODY).items()]
+        index = rng.randrange(len(headers))
+        headers[index] = (headers[index][0], rng.randbytes(rng.randrange(60)))
+        body = rng.randbytes(rng.randrange(200))
+        answer = await post(house, headers, body, path=f"/in/{provider}")
+        assert answer.status == 401
+
+
+async def test_many_repeats_at_once_make_one_event_and_all_hear_of_the_same(house: House) -> None:
+    await house.source(secrets=[SECRET])
+    answers = await asyncio.gather(*(post(house, github(BODY)) for _ in range(50)))
+    assert {answer.status for answer in answers} == {200}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert sum(not answer.json()["duplicate"] for answer in answers) == 1
+    assert len(await house.events()) == 1
+
+
+async def test_a_repeat_with_other_content_is_a_duplicate_not_a_conflict(house: House) -> None:
+    await house.source(secrets=[SECRET])
+    first = await post(house, github(BODY))
+    other = b'{"sent":"again"}'
+    again = await post(house, github(other), other)
+    assert (again.status, again.json()) == (200, {**first.json(), "duplicate": True})
+
+
+async def test_two_sources_may_use_the_same_ids(house: House) -> None:
+    await house.source(name="one", secrets=[SECRET])
+    await house.source(name="two", secrets=[SECRET])
+    answers = [await post(house, github(BODY), path=f"/in/{name}") for name in ("one", "two")]
+    assert [answer.json()["duplicate"] for answer in answers] == [False, False]
+
+
+async def test_zoom_s_challenge_is_answered_and_not_kept(house: House) -> None:
+    await house.source(provider="zoom", secrets=[SECRET])
+    body = b'{"event":"endpoint.url_validation","payload":{"plainToken":"abc"}}'
+    answer = await post(house, zoom(body), body)
+    encrypted = hmac.digest(SECRET.encode(), b"abc", "sha256").hex()
+    assert (answer.status, answer.json()) == (200, {"plainToken": "abc", "encryptedToken": encrypted})
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert (await post(house, zoom(body, "another secret"), body)).status == 401
+    assert await house.events() == []
+
+
+async def test_slack_s_challenge_is_echoed_as_plain_text(house: House) -> None:
+    await house.source(provider="slack", secrets=[SECRET])
+    body = b'{"type":"url_verification","challenge":"<script>"}'
+    answer = await post(house, slack(body), body)
+    assert (answer.status, answer.body) == (200, b"<script>")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert "sandbox" in answer.headers["content-security-policy"]
+
+
+async def test_probes_are_answered_alike_whether_the_source_exists_or_not(house: House) -> None:
+    await house.source(secrets=[SECRET])
+    for method, status in (("HEAD", 200), ("OPTIONS", 204), ("GET", 405), ("PUT", 405), ("DELETE", 405)):
+        here = await call(house.app, method, "/in/in")
+        nowhere = await call(house.app, method, "/in/nowhere")
+        assert here == nowhere
+        assert here.status == status
+        assert "POST" in here.headers["allow"]
+
+
+async def test_channel_and_type_come_from_templates_and_can_never_be_our_own(house: House) -> None:
+    await house.source(secrets=[SECRET], channel="github.{body.repository.full_name}", type="{headers.x-github-event}")
+    body = b'{"repository":{"full_name":"octo cat/hello"}}'
+    await post(house, github(body), body)
+    await house.source(name="evil", secrets=[SECRET], channel="{body.channel}", type="{body.type}")
+    body = b'{"channel":"hookbrook.reset","type":"HOOKBROOK.drain"}'
+    await post(house, github(body), body, path="/in/evil")
+    first, second = await house.events()
+    assert (first.channels, first.type) == (("github.octo-cat/hello",), "push")
+    assert (second.channels, second.type) == (("_hookbrook.reset",), "_HOOKBROOK.drain")
+
+
+@pytest.mark.parametrize(
+    ("label", "body", "kind", "kept"),
+    [
+        ("application/json", b"[1]", "json", "application/json"),
+        ("application/json", b"not json", "text", "application/json"),
+        ("application/x-www-form-urlencoded", b"a=1", "text", "application/x-www-form-urlencoded"),
+        ("application/json", gzip.compress(b"{}"), "binary", "application/json"),
+        (None, b'{"a":1}', "json", "application/json"),
+        (None, b"\xff", "binary", "application/octet-stream"),
+        ("x" * 300, b"{}", "json", "application/json"),
+    ],
+)
+async def test_the_label_says_what_it_may_be_and_the_bytes_what_it_is(
+    house: House, label: str | None, body: bytes, kind: str, kept: str
+) -> None:
+    await house.source(secrets=[SECRET])
+    headers = github(body)
+    del headers["Content-Type"]
+    await post(house, {**headers, **({"Content-Type": label} if label else {})}, body)
+    [event] = await house.events()
+    assert (event.kind, event.content_type, event.data) == (kind, kept, body)
+
+
+async def test_a_source_that_does_not_enforce_keeps_what_fails_apart(house: House) -> None:
+    source = await house.source(secrets=[SECRET], enforce=False)
+    await house.endpoint()
+    forged = await post(house, github(BODY, "another secret"))
+    real = await post(house, github(BODY))
+    assert (forged.status, real.status) == (200, 200)
+    assert real.json()["duplicate"] is False, "a forger must not make the real webhook look like a repeat"
+    unverified, verified = await house.events()
+    assert unverified.channels == (f"hookbrook.unverified.{source['name']}",)
+    assert unverified.type == "push"
+    assert unverified.request is not None
+    assert json.loads(unverified.request)["verified"] is False
+    assert verified.channels == ("in",)
+    owed = (await house.ask("GET", "/v1/deliveries")).json()["data"]
+    assert [delivery["event_id"] for delivery in owed] == [verified.id]
+
+
+async def test_a_source_without_a_secret_refuses_everything(house: House) -> None:
+    await house.source(provider="stripe")
+    answer = await post(house, stripe_headers(BODY))
+    assert answer.status == 401
+    assert answer.json()["reason"] == "no_secret"
+
+
+async def test_a_shown_secret_is_checked_and_not_kept_in_the_log(house: House) -> None:
+    made = await house.source(provider="bearer")
+    assert made["secret"]
+    body = b'{"type":"build.done"}'
+    assert (await post(house, {"Authorization": "Bearer wrong"}, body)).status == 401
+    assert (await post(house, {"Authorization": f"Bearer {made['secret']}"}, body)).status == 200
+    [event] = await house.events()
+    assert event.type == "build.done"
+    assert event.request is not None
+    assert made["secret"].encode() not in event.request
+    assert ["authorization", "***"] in json.loads(event.request)["headers"]
+
+
+async def test_a_body_large_enough_for_a_thread_is_verified_all_the_same(house: House) -> None:
+    await house.source(secrets=[SECRET])
+    body = b'{"blob":"' + b"x" * 1_000_000 + b'"}'
+    answer = await post(house, github(body), [body[:500_000], body[500_000:]])
+    assert answer.status == 200
+    [event] = await house.events()
+    assert (hashlib.sha256(event.data).digest(), event.kind) == (hashlib.sha256(body).digest(), "json")
+    assert (await post(house, github(body), [body[:-2], b'y"', b"}"])).status == 401
+
+
+async def test_the_tenant_of_the_source_is_the_tenant_of_its_events(house: House) -> None:
+    await house.source(secrets=[SECRET], tenant="acme")
+    await post(house, github(BODY))
+    [event] = await house.events()
+    assert event.tenant == "acme"
+
+
+async def test_the_provider_of_a_source_may_be_declared_no_longer(house: House) -> None:
+    await house.source(secrets=[SECRET])
+    [source] = house.gateway.catalog.sources.values()
+    orphan = {name: getattr(source, name) for name in source.__struct_fields__} | {"provider": "gone", "revision": 2}
+    await house.gateway.catalog.save(Source(**orphan))
+    answer = await post(house, github(BODY))
+    assert answer.status == 500
+    assert await house.events() == []
