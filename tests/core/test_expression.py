@@ -2,6 +2,7 @@
 
 import json
 import time
+import tracemalloc
 from typing import Any
 
 import jmespath
@@ -119,15 +120,59 @@ def test_a_short_text_cannot_make_much_work(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["body.*.*.*.*", "body[?a == b]", "to_string(body)", "sort(body.list)", "body == body"]
+    "text",
+    [
+        "body.more[*].a",
+        "body.more[?a == `1`]",
+        "to_string(body)",
+        "sort(body.list)",
+        "body == body",
+        "body.list[]",
+        "body.list[::2]",
+        "body.list | reverse(@)",
+        "map(&@, body.list)",
+        "max_by(body.more, &a)",
+        "join('', body.list)",
+        "keys(body.map)",
+        "values(body.map)",
+        "merge(body.map, `{}`)",
+    ],
 )
 def test_a_large_document_is_paid_for(text: str) -> None:
-    document = {"body": {"list": [str(number) for number in range(1_000)], "more": [{"a": 1}] * 1_000}}
+    numbers = [str(number) for number in range(1_000)]
+    document = {"body": {"list": numbers, "more": [{"a": 1}] * 1_000, "map": dict.fromkeys(numbers)}}
     expression = Expression.compile(text)
     expression.evaluate(document)
-    if text in ("to_string(body)", "sort(body.list)", "body == body"):
-        with pytest.raises(Invalid, match="more than 100 steps"):
-            expression.evaluate(document, max_steps=100)
+    with pytest.raises(Invalid, match="more than 100 steps"):
+        expression.evaluate(document, max_steps=100)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "join(text, split)",
+        "join(text, map(&'', split))",
+        "list|[" + "@," * 400 + "@][]",
+        "list|[" + "@," * 400 + "@]|to_string(@)",
+        "[" + "text," * 150 + "text]|join('', @)",
+    ],
+)
+def test_what_would_be_too_large_is_refused_before_it_is_made(text: str) -> None:
+    document = {"text": "v" * 1_000_000, "split": ["x"] * 64, "list": [1] * 40_000}
+    expression = Expression.compile(text)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Invalid):
+            expression.evaluate(document)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4_000_000
+
+
+@pytest.mark.parametrize("text", ["length(body)", "type(body)", "not_null(body) && `1`", "length(to_array(body))"])
+def test_what_does_not_look_inside_costs_nothing_for_the_size(text: str) -> None:
+    assert Expression.compile(text).evaluate({"body": [1] * 100_000}, max_steps=10)
 
 
 def test_a_long_text_can_be_searched_and_compared() -> None:

@@ -79,6 +79,13 @@ def test_signatures_of_unknown_versions_and_broken_ones_are_passed_over() -> Non
     verify(SECRET, signed, BODY, now=NOW)
 
 
+@pytest.mark.parametrize("version", ["v1a", "v2", "v0", "", "V1"])
+def test_a_signature_counts_only_under_its_own_version(version: str) -> None:
+    signed = headers()
+    signed["webhook-signature"] = signed["webhook-signature"].replace("v1,", f"{version},")
+    assert refusal(signed) == "No signature matches."
+
+
 def test_no_more_signatures_are_looked_at_than_a_rotation_has() -> None:
     signed = headers()
     wrong = "v1," + b64encode(bytes(32)).decode()

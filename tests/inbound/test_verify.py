@@ -247,6 +247,20 @@ def test_a_header_of_a_million_signatures_costs_no_more_than_sixteen(rows: Mappi
     assert time.process_time() - started < 0.5
 
 
+@pytest.mark.parametrize("prefix", ["", "sha256", "SHA256=", "sha255=", "v0=", " sha256 ="])
+def test_a_prefix_is_part_of_the_form(rows: Mapping[str, Row], prefix: str) -> None:
+    verdict = judge(rows["github"], [(b"x-hub-signature-256", f"{prefix}{hexmac(BODY)}".encode())])
+    assert verdict.reason == Reason.MALFORMED_SIGNATURE
+
+
+@pytest.mark.parametrize("change", ["!", "\n", " ", "=", "A"])
+def test_base64_is_read_strictly(rows: Mapping[str, Row], change: str) -> None:
+    good = signature_header((SECRET,), id="m", timestamp=NOW, body=BODY)
+    signature = (good[:10] + change + good[10:]).encode()
+    headers = [(b"webhook-id", b"m"), (b"webhook-timestamp", b"%d" % NOW), (b"webhook-signature", signature)]
+    assert not judge(rows["standard-webhooks"], headers).ok
+
+
 @pytest.mark.parametrize("repeated", [b"webhook-id", b"webhook-timestamp"])
 def test_what_is_signed_once_may_not_be_said_twice(rows: Mapping[str, Row], repeated: bytes) -> None:
     signature = signature_header((SECRET,), id="m", timestamp=NOW, body=BODY).encode()

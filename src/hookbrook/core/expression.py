@@ -192,18 +192,19 @@ class _Counting(TreeInterpreter):
         # Two equal values built apart share nothing, so that comparing them follows every path through them.
         sides = [self.visit(child, value) for child in node["children"]]
         self.pay_for(*sides)
-        literals = [{"type": "literal", "value": side, "children": []} for side in sides]
-        replaced: Any = {**node, "children": literals}
-        return super().visit_comparator(replaced, value)
+        return super().visit_comparator(_with_results(node, sides), value)
 
     def visit_flatten(self, node: Any, value: Any) -> Any:
-        result = super().visit_flatten(node, value)
-        self.pay(len(result or ()))
-        return result
+        # A list that holds the same long list many times is small until it is flattened.
+        lists = self.visit(node["children"][0], value)
+        if isinstance(lists, list):
+            self.pay(sum(len(item) for item in lists if isinstance(item, list)))
+        return super().visit_flatten(_with_results(node, [lists]), value)
 
-    def visit_slice(self, node: Any, value: Any) -> Any:
-        self.pay(len(value) if isinstance(value, list) else 0)
-        return super().visit_slice(node, value)
+
+def _with_results(node: Any, results: list[Any]) -> Any:
+    """The node with its children replaced by what they evaluated to, so that they are not evaluated again."""
+    return {**node, "children": [{"type": "literal", "value": result, "children": []} for result in results]}
 
 
 class _CountingFunctions(Functions):
@@ -214,18 +215,19 @@ class _CountingFunctions(Functions):
 
     def call_function(self, function_name: str, resolved_args: Iterable[Any]) -> Any:
         arguments = list(resolved_args)
-        if function_name not in _SHALLOW:
-            self._interpreter.pay_for(*(argument for argument in arguments if isinstance(argument, str | list | dict)))
-        for argument in arguments:
-            self._interpreter.pay(len(argument) if isinstance(argument, list | dict) else 1)
+        containers = [argument for argument in arguments if isinstance(argument, str | list | dict)]
+        if function_name in _SHALLOW:
+            self._interpreter.pay(sum(len(argument) for argument in containers))
+        elif function_name not in _CONSTANT:
+            self._interpreter.pay_for(*containers)
         if function_name == "join" and len(arguments) == 2 and isinstance(arguments[1], list):
             separators = len(str(arguments[0])) * len(arguments[1])
             self._interpreter.pay(separators // CHARS_PER_STEP)
         return super().call_function(function_name, arguments)
 
 
-#: Functions that look at their arguments from outside, or apply a counted expression to each element; only these may
-#: be given values that are cheap to hold and dear to walk.
-_SHALLOW = frozenset(
-    ("keys", "length", "map", "max_by", "merge", "min_by", "not_null", "sort_by", "to_array", "type", "values")
-)
+#: Functions that do not look inside their arguments.
+_CONSTANT = frozenset(("length", "not_null", "to_array", "type"))
+
+#: Functions that touch each element once and do not look into it, or apply an expression to it, which is counted.
+_SHALLOW = frozenset(("keys", "map", "max_by", "merge", "min_by", "sort_by", "values"))

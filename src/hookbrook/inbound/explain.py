@@ -33,7 +33,7 @@ def _hints(
     if verdict.reason in (Reason.TOO_OLD, Reason.IN_THE_FUTURE) and _holds_at_its_time(row, secrets, request):
         yield "The signature itself holds: a clock is off, a proxy held the request back, or it was sent once more."
     if verdict.reason is Reason.MISSING_SIGNATURE:
-        yield from (f"It looks like a webhook of {other}." for other in _signed_by_others(row, request, rows))
+        yield from (f"It looks like a webhook of {other}." for other in _signed_by_others(request, rows))
     if verdict.reason is Reason.MISMATCH:
         yield from _mismatches(row, secrets, request, now)
 
@@ -63,9 +63,9 @@ def _holds_at_its_time(row: Row, secrets: Sequence[str], request: Request) -> bo
     )
 
 
-def _signed_by_others(row: Row, request: Request, rows: Mapping[str, Row]) -> Iterator[str]:
+def _signed_by_others(request: Request, rows: Mapping[str, Row]) -> Iterator[str]:
     for other in rows.values():
-        if other.id != row.id and isinstance(other.verify, Hmac | PublicKey):
+        if isinstance(other.verify, Hmac | PublicKey):
             places = other.verify.signature.places
             if any(isinstance(place, HeaderPlace) and place.values(request) for place in places):
                 yield other.title
