@@ -69,9 +69,7 @@ class Problem(HookbrookError):
     extra: Mapping[str, object] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        parts = [self.detail or self.title]
-        parts += [f"{error.field}: {error.message}" for error in self.errors]
-        return "; ".join(parts)
+        return self.detail or "; ".join(f"{error.field}: {error.message}" for error in self.errors) or self.title
 
     def as_json(self) -> dict[str, object]:
         """The problem+json document."""
