@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 from hookbrook.http.models import ProblemOut
 
 _PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemOut"}}}
+_METHODS: Final = frozenset({"get", "post", "patch", "delete", "options", "head"})
 _EVENT: Final = {"$ref": "#/components/schemas/Event"}
 _NEW_EVENT: Final = {"$ref": "#/components/schemas/NewEvent"}
 _APPENDED: Final = {"$ref": "#/components/schemas/Appended"}
@@ -102,8 +103,8 @@ def _complete(schema: dict[str, Any]) -> dict[str, Any]:
     components["securitySchemes"] = _SECURITY
     schema["paths"].update(_hot_paths())
     for path, operations in schema["paths"].items():
-        for operation in operations.values():
-            _add_refusals(operation, open_to_all=not path.startswith("/v1/"))
+        for method in _METHODS & operations.keys():
+            _add_refusals(operations[method], open_to_all=not path.startswith("/v1/"))
     return schema
 
 

@@ -26,11 +26,14 @@ class Health:
 
     def router(self) -> APIRouter:
         router = APIRouter(tags=["operation"])
-        reading = ["GET", "HEAD"]
-        add = router.add_api_route
-        add("/healthz", self.alive, methods=reading, summary="Alive", operation_id="healthz", include_in_schema=True)
-        add("/readyz", self.ready, methods=reading, summary="Able to accept events", operation_id="readyz")
-        add("/metrics", self.metrics, methods=reading, summary="Prometheus metrics", operation_id="metrics")
+        for path, route, summary in (
+            ("/healthz", self.alive, "Alive"),
+            ("/readyz", self.ready, "Able to accept events"),
+            ("/metrics", self.metrics, "Prometheus metrics"),
+        ):
+            router.add_api_route(path, route, methods=["GET"], summary=summary)
+            # Load balancers ask by HEAD; the document need not say so.
+            router.add_api_route(path, route, methods=["HEAD"], include_in_schema=False)
         return router
 
     async def alive(self) -> JSONResponse:
