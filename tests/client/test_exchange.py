@@ -9,14 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hookbrook import ApiError, ConnectionFailed, Reset
-from hookbrook.client import exchange
+from hookbrook import ApiError, ConnectionFailed, Reset, StreamReceipt
+from hookbrook.client import exchange, upload
 from hookbrook.client.exchange import Request, Response, Wait
 from hookbrook.client.settings import MAX_BACKOFF_S, Settings, pause_s, read_settings
 from hookbrook.client.subscription import Close, End, Open, Read, Selection, Subscription
+from hookbrook.client.upload import Pull, Send, Upload
 from hookbrook.core import sse
 from hookbrook.errors import ConfigError
 
+OK = Response(status=200, headers={}, body=b'{"accepted":1,"cursor":"k3f9-1"}')
 SETTINGS = Settings(url="http://127.0.0.1:4665", key=None, retries=3, backoff_s=0.5)
 GET = Request(method="GET", target="/v1/events")
 CUT = ConnectionFailed("cut")
@@ -205,3 +207,33 @@ def test_an_ended_subscription_stays_ended() -> None:
     assert steps.step() == End()
     steps.taken()
     assert steps.step() == End()
+
+
+# --- an upload ---------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_before_all_is_sent_confirms_nothing() -> None:
+    lines = Upload("a", "message", "r")
+    steps = upload.send(SETTINGS, lines, no_jitter)
+    assert next(steps) == Pull()
+    lines.add(1)
+    assert isinstance(next(steps), Send)
+    lines.add(2)
+    assert steps.send(OK) == Wait(seconds=0.5)
+    assert isinstance(next(steps), Send)
+    assert len(lines.unacknowledged) == 2
+    lines.sent_all = lines.exhausted = True
+    with pytest.raises(StopIteration) as end:
+        steps.send(OK)
+    assert end.value.value == StreamReceipt(accepted=2, cursor="k3f9-1")
+
+
+def test_a_source_that_has_ended_is_not_asked_again() -> None:
+    lines = Upload("a", "message", "r")
+    steps = upload.send(SETTINGS, lines, no_jitter)
+    next(steps)
+    lines.add(1)
+    next(steps)
+    lines.sent_all = lines.exhausted = True
+    with pytest.raises(StopIteration):
+        steps.send(OK)

@@ -38,7 +38,7 @@ def frame(n: int, data: bytes = b"", **members: Any) -> bytes:
 
 
 def send(*parts: bytes, then: str = "hang") -> Script:
-    """Open the stream, send these chunks, and then hang, end or cut."""
+    """Open the stream, send these chunks, and then hang, end properly or cut in the middle of the body."""
 
     async def script(connection: Connection) -> None:
         await connection.open_stream()
@@ -47,7 +47,7 @@ def send(*parts: bytes, then: str = "hang") -> Script:
         if then == "end":
             await connection.end_chunks()
         elif then == "cut":
-            await connection.reset()
+            connection.writer.close()
         else:
             await connection.until_client_leaves()
 
@@ -188,10 +188,31 @@ def test_a_chunk_that_is_cut_in_the_middle_loses_nothing(server: Server, client:
         await connection.open_stream()
         await connection.chunk(frame(1))
         await connection.send(b"ffff\r\n" + frame(2)[:20])
-        await connection.reset()
+        connection.writer.close()
 
     server.script(cut_in_a_chunk, send(frame(2)))
     assert take(client.stream("a"), 2) == [1, 2]
+
+
+def test_no_reset_of_the_connection_loses_or_doubles_an_event(server: Server, client: Client) -> None:
+    """A reset may take events along that were already sent; the log still has them."""
+    sizes = iter([1, 3, 2, 0, 5, 4, 1, 1, 20])
+
+    async def read_the_log(connection: Connection) -> None:
+        first = int(connection.call.headers.get("last-event-id", "k3f9-0").removeprefix("k3f9-")) + 1
+        await connection.open_stream()
+        for n in range(first, min(first + next(sizes), 21)):
+            await connection.chunk(frame(n))
+        await connection.reset()
+
+    server.script(read_the_log)
+    assert take(client.stream("a", after="k3f9-0"), 20) == list(range(1, 21))
+
+
+def test_an_id_without_data_moves_the_cursor_too(server: Server, client: Client) -> None:
+    server.script(send(frame(1), b"id: k3f9-9\n\n", then="cut"), send(frame(10)))
+    assert take(client.stream("a"), 2) == [1, 10]
+    assert cursors_sent(server) == [None, "k3f9-9"]
 
 
 def test_a_silent_stream_is_dropped_and_resumed(server: Server, connect: Callable[..., Client]) -> None:
@@ -322,10 +343,19 @@ def test_a_redirect_is_not_followed(server: Server, client: Client) -> None:
 
 
 def test_a_stream_of_something_else_is_an_error_and_not_an_endless_loop(server: Server, client: Client) -> None:
-    server.script(send(b"data: hello\n\n"))
+    left = asyncio.Event()
+
+    async def greet(connection: Connection) -> None:
+        await connection.open_stream()
+        await connection.chunk(b"data: hello\n\n")
+        await connection.until_client_leaves()
+        left.set()
+
+    server.script(greet)
     stream = client.stream("a")
     with pytest.raises(HookbrookError, match="no event of Hookbrook"):
         next(stream)
+    server.wait_for(left.wait())
     assert list(stream) == []
 
 
