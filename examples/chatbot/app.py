@@ -138,8 +138,9 @@ class Chat:
 
     async def _try_to_publish(self, reply: Reply) -> None:
         for step in ("accepted", "verified"):
-            data = {"reply": reply.id, "step": step, **await reply.step(step)}
-            await self._hb.publish(reply.channel, data, type="chat.step", id=f"{reply.id}-{step}")
+            if facts := await reply.step(step):
+                data = {"reply": reply.id, "step": step, **facts}
+                await self._hb.publish(reply.channel, data, type="chat.step", id=f"{reply.id}-{step}")
         words = reply.deltas(self._pace)
         await self._hb.publish_stream(reply.channel, words, type="chat.delta", id_prefix=reply.id)
         done = {"reply": reply.id, "words": len(reply.words)}
@@ -163,7 +164,7 @@ class Chat:
 
     async def _pass_on(self, channel: str, request: web.Request, response: web.StreamResponse) -> bool:
         """Copy Hookbrook's stream until it ends or the browser goes; False if it could not be opened."""
-        params = {"channel": channel, "last": str(HISTORY), "control": "1"}
+        params = {"channel": channel, "last": str(HISTORY)}
         headers = {"Accept": "text/event-stream"}
         if cursor := request.headers.get("Last-Event-ID"):
             headers["Last-Event-ID"] = cursor
@@ -173,6 +174,8 @@ class Chat:
         try:
             async with self._http.get(f"{self._url}/v1/stream", params=params, headers=headers) as upstream:
                 opened = upstream.status == 200
+                if opened:
+                    await response.write(b"event: chat.live\ndata: {}\n\n")
                 while opened and (chunk := await upstream.content.readany()):
                     await response.write(chunk)
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -190,7 +193,9 @@ async def name_session(request: web.Request, handler: Handler) -> web.StreamResp
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(SECURITY)
     if COOKIE not in request.cookies:
-        response.set_cookie(COOKIE, request["session"], httponly=True, samesite="Lax", max_age=30 * 24 * 3600)
+        # aiohttp has written the response's own cookies by now, so this one is a header.
+        attributes = "Path=/; Max-Age=2592000; HttpOnly; SameSite=Lax"
+        response.headers.add("Set-Cookie", f"{COOKIE}={request['session']}; {attributes}")
 
 
 def conversation_of(request: web.Request) -> str:

@@ -34,7 +34,7 @@ from signature import BadSignature, sign, verify
 
 log = logging.getLogger("engine")
 
-#: A question with its envelope is small; more than this is a mistake.
+#: A question is small; more than this is a mistake.
 LARGEST_WEBHOOK = 64 * 1024
 
 #: Questions worked on at the same time; the others wait in the file.
@@ -159,11 +159,10 @@ def read_question(body: bytes) -> Question:
         document = json.loads(body)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    data = document.get("data", document) if isinstance(document, dict) else None
-    fields = ("conversation", "reply", "text")
-    if not isinstance(data, dict) or not all(isinstance(data.get(field), str) for field in fields):
-        raise ValueError("expected an object with conversation, reply and text")
-    return Question(**{field: data[field] for field in fields})
+    match document:
+        case {"conversation": str(conversation), "reply": str(reply), "text": str(text)}:
+            return Question(conversation=conversation, reply=reply, text=text)
+    raise ValueError("expected an object with conversation, reply and text")
 
 
 def make_app(options: argparse.Namespace) -> web.Application:

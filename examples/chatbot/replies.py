@@ -48,10 +48,11 @@ class Reply:
                 self.complete = True
         self._news.set()
 
-    async def step(self, name: str) -> Mapping[str, str]:
-        while name not in self.steps:
+    async def step(self, name: str) -> Mapping[str, str] | None:
+        """What is known of a step; None once it is clear that it was left out."""
+        while not {name, "verified"} & self.steps.keys():
             await self._wait()
-        return self.steps[name]
+        return self.steps.get(name)
 
     async def deltas(self, pace: float) -> AsyncIterator[dict[str, object]]:
         """The words as data for events, at a readable pace: `pace` seconds each."""

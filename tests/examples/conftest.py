@@ -5,16 +5,17 @@ They import one another as scripts do, from their own folder.
 
 import asyncio
 import base64
+import http.client
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 CHATBOT = Path(__file__).parents[2] / "examples" / "chatbot"
@@ -67,44 +68,57 @@ def until() -> Callable[[Callable[[], Any], str], Awaitable[Any]]:
 
 
 class Program:
-    """One of the example's processes; it may be killed and started again."""
+    """A process that listens; it may be killed and started again."""
 
-    def __init__(self, script: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], folder: Path, name: str, ready: str = "/healthz"
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._command = [sys.executable, str(CHATBOT / script), "--port", str(self.port), *arguments]
-        self._environment = {**os.environ, **environment}
-        self._log = log
-        self._process: asyncio.subprocess.Process | None = None
+        self._command = [sys.executable, *command, "--port", str(self.port)]
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HOOKBROOK_", "OPENAI_"))}
+        self._environment = {**inherited, **environment}
+        self._folder = folder
+        self._log = folder / f"{name}.log"
+        self._ready = ready
+        self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command, env=self._environment, stdout=log, stderr=log
-            )
-        end = time.monotonic() + PATIENCE_S
-        async with aiohttp.ClientSession() as http:
-            while True:
-                try:
-                    async with http.get(f"{self.url}/healthz") as answer:
-                        assert answer.status == 200
-                        return
-                except aiohttp.ClientError:
-                    assert time.monotonic() < end, self.log
-                    assert self._process.returncode is None, self.log
-                    await asyncio.sleep(0.02)
+        """Start it and wait until it answers."""
+        await asyncio.to_thread(self.start_and_wait)
 
     async def kill(self) -> None:
-        await self._end(signal.SIGKILL)
+        await asyncio.to_thread(self.end, signal.SIGKILL)
 
     async def stop(self) -> int:
-        return await self._end(signal.SIGTERM)
+        return await asyncio.to_thread(self.end, signal.SIGTERM)
 
-    async def _end(self, number: int) -> int:
+    def start_and_wait(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, cwd=self._folder, env=self._environment, stdout=log, stderr=log
+            )
+        end = time.monotonic() + PATIENCE_S
+        while not self._answers():
+            assert self._process.poll() is None, self.log
+            assert time.monotonic() < end, self.log
+            time.sleep(0.02)
+
+    def end(self, number: int) -> int:
         assert self._process is not None
-        if self._process.returncode is None:
+        if self._process.poll() is None:
             self._process.send_signal(number)
-        return await asyncio.wait_for(self._process.wait(), PATIENCE_S)
+        return self._process.wait(PATIENCE_S)
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        try:
+            connection.request("GET", self._ready)
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
 
     @property
     def log(self) -> str:
@@ -117,7 +131,7 @@ async def run(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     programs: list[Program] = []
 
     async def start(script: str, *arguments: str, **environment: str) -> Program:
-        program = Program(script, arguments, environment, tmp_path / f"{script}.log")
+        program = Program([str(CHATBOT / script), *arguments], environment, tmp_path, Path(script).stem)
         programs.append(program)
         await program.start()
         return program
@@ -125,3 +139,25 @@ async def run(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     yield start
     for program in programs:
         await program.kill()
+
+
+def start_hookbrook(folder: Path) -> Program:
+    program = Program(["-m", "hookbrook", "serve", "--dev"], {}, folder, "hookbrook", "/readyz")
+    program.start_and_wait()
+    return program
+
+
+@pytest.fixture(scope="module")
+def hookbrook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """A real one, open to this machine."""
+    program = start_hookbrook(tmp_path_factory.mktemp("hookbrook"))
+    yield program
+    program.end(signal.SIGKILL)
+
+
+@pytest.fixture
+def mortal_hookbrook(tmp_path: Path) -> Iterator[Program]:
+    """One for this test alone, which may kill it."""
+    program = start_hookbrook(tmp_path)
+    yield program
+    program.end(signal.SIGKILL)

@@ -122,22 +122,6 @@ async def test_a_question_is_accepted_at_once_and_answered_by_callbacks(
     assert len(finished["text"].split()) >= 40
 
 
-async def test_an_envelope_around_the_data_is_read_too(
-    start_engine: StartEngine, receiver: Receiver, secrets: dict[str, str], until: Until
-) -> None:
-    engine = await start_engine()
-    data = {"text": "What is Hookbrook?", "conversation": "c2", "reply": "r2"}
-    body = json.dumps({"type": "chat.message", "timestamp": "2026-11-23T16:20:00Z", "data": data})
-    now = datetime.now(UTC)
-    signature = Webhook(secrets["ENGINE_WEBHOOK_SECRET"]).sign("evt_2", now, body)
-    headers = {"webhook-id": "evt_2", "webhook-timestamp": str(int(now.timestamp())), "webhook-signature": signature}
-    async with aiohttp.ClientSession() as http:
-        answer = await http.post(f"{engine.url}/webhook", data=body, headers=headers)
-    assert answer.status == 202
-    finished = (await until(lambda: receiver.of("reply.finished"), "the reply"))[0]
-    assert finished["conversation"] == "c2"
-
-
 async def test_a_repeated_webhook_is_accepted_and_not_worked_on_twice(
     start_engine: StartEngine, receiver: Receiver, secrets: dict[str, str], until: Until
 ) -> None:

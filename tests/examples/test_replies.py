@@ -95,6 +95,13 @@ async def test_the_steps_tell_the_way_of_the_callbacks() -> None:
     assert await reply.step("verified") == {"callback": "job-5", "cursor": "k-5"}
 
 
+async def test_a_step_that_was_left_out_is_not_waited_for() -> None:
+    reply = new_reply()
+    step = asyncio.ensure_future(reply.step("accepted"))
+    reply.receive(finished("a"))
+    assert await step is None
+
+
 def test_an_absent_bookmark_is_no_place(tmp_path: Path) -> None:
     assert Bookmark(tmp_path / "cursor").read() is None
 

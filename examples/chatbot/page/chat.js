@@ -5,15 +5,15 @@ import { showAbout, showNote, showPath, showReply, showState, showMessage, markM
 
 const replies = new Map(); // reply id → {words, done, …}: what is known of a reply
 const seen = new Set(); // cursors of the events that were shown
+const sent = new Map(); // message id → when this page sent it
 let lastReply = null; // the reply whose path the panel shows
-let live = false; // what comes before is history, and has no time of arrival
 
 const source = new EventSource("/chat/stream");
-source.onerror = () => becomes("reconnecting");
+source.onerror = () => showState("reconnecting");
 hear("chat.about", (about) => showAbout(about));
-hear("chat.waiting", () => becomes("waiting"));
-hear("hookbrook.live", () => becomes("live"));
-hear("hookbrook.drain", () => becomes("reconnecting"));
+hear("chat.live", () => showState("live"));
+hear("chat.waiting", () => showState("waiting"));
+hear("hookbrook.drain", () => showState("reconnecting"));
 hear("hookbrook.reset", ({ reason }) => showNote("History begins anew here: ", reason ?? "the cursor is not known"));
 
 on("message", (text) => showNote("Published from elsewhere: ", text), String);
@@ -21,6 +21,7 @@ on("message", (text) => showNote("Published from elsewhere: ", text), String);
 on("chat.message", (data, cursor) => {
   showMessage(data.message, data.text, "sent");
   const reply = find(data.reply);
+  reply.sent = sent.get(data.message);
   reply.published = { channel: `chat.${data.conversation}`, event: data.reply.replace(/-reply$/, ""), cursor };
   reached(reply, "published");
   lastReply = reply;
@@ -56,7 +57,8 @@ on("chat.done", (data, cursor) => {
 });
 
 onSend(async (text) => {
-  const id = crypto.getRandomValues(new Uint32Array(4)).reduce((all, part) => all + part.toString(36), "m");
+  const id = crypto.getRandomValues(new Uint32Array(2)).reduce((all, part) => all + part.toString(36), "m");
+  sent.set(id, performance.now());
   showMessage(id, text, "sending");
   // The id makes a repeated request harmless, so the page tries until the message is on its way.
   for (let pause = 500; ; pause = Math.min(pause * 2, 5000)) {
@@ -98,16 +100,11 @@ function find(id) {
 }
 
 function reached(reply, step) {
-  if (live) reply.times[step] ??= performance.now();
+  reply.times[step] ??= performance.now() - reply.sent; // not a number for what this page did not send
 }
 
 function show(reply) {
   showReply(reply.id, reply.words.join(""), reply.done);
   lastReply ??= reply;
   if (reply === lastReply) showPath(reply);
-}
-
-function becomes(state) {
-  live = state === "live";
-  showState(state);
 }

@@ -109,7 +109,7 @@ export function showPath(reply) {
     item.classList.toggle("done", reached);
     item.classList.toggle("now", !reached && waiting);
     waiting = reached;
-    const after = times[step === "streamed" ? "done" : step] - times.published;
+    const after = times[step === "streamed" ? "done" : step];
     item.lastElementChild.replaceChildren(...(facts[step] ? [list(facts[step], after)] : []));
   }
   element("path").lastElementChild.firstElementChild.textContent = done ? "Streamed to the end" : "Streaming word by word";
