@@ -48,7 +48,7 @@ class Reset(HookbrookError):
     def __init__(self, reason: str, oldest: str | None = None, newest: str | None = None) -> None:
         #: What happened, as one word of the server's.
         self.reason = reason
-        #: Cursors of the first and the last event that the log still holds, if it told.
+        #: Cursors, if the server told: what the log still holds lies behind `oldest` and ends with `newest`.
         self.oldest = oldest
         self.newest = newest
         super().__init__(f"the stream cannot go on where it was ({reason}); events may be missing")
