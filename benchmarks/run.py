@@ -1,0 +1,26 @@
+"""`make bench`: every number that the documentation shows, each beside its limit, measured in this one run."""
+
+import platform
+import sys
+import time
+
+import arrival
+import deliver
+import publish_batch
+import publish_single
+from harness import PAIRS, SECONDS
+
+SCRIPTS = (publish_single, publish_batch, deliver, arrival)
+
+
+def main() -> None:
+    print(f"Python {platform.python_version()}, {PAIRS} pairs of {SECONDS:g} s each; median, and the spread.")
+    begin = time.monotonic()
+    for script in SCRIPTS:
+        script.measure().report()
+        sys.stdout.flush()
+    print(f"\nThis took {time.monotonic() - begin:.0f} s.")
+
+
+if __name__ == "__main__":
+    main()
