@@ -192,7 +192,9 @@ def find_pages(places: Iterable[Path]) -> Iterator[Path]:
 
 
 def name_page(path: Path) -> str:
-    return f"docs/{path.name}" if path.parent.name in ("docs", "_docs") else path.name
+    """The page as a reader would look for it; inside an installed package the folder is named `_docs`."""
+    folder = path.parent.name.removeprefix("_")
+    return f"{folder}/{path.name}" if folder in ("docs", "chatbot") else path.name
 
 
 def split_page(page: str, markdown: str) -> Iterator[Section]:

@@ -34,6 +34,7 @@ MAX_EARLY_DEATHS = 5
 #: The engine is away for as long as its restart takes, so it is tried again soon and then less often.
 ENGINE_RETRY_S = (1, 1, 2, 2, 5, 5, 10, 30, 60, 300, 1800)
 SOURCE = "engine"
+CHATBOT = "examples/chatbot"
 LABEL = {"demo": "chatbot"}
 
 
@@ -145,9 +146,8 @@ class Demo:
 
     def _engine(self) -> Child:
         plan = self._plan
-        docs = find_data(installed="_docs", repository="docs")
         command = [*script("engine.py"), "--host", plan.host, "--port", str(plan.engine_port)]
-        command += ["--callback-url", f"{self._url}/in/{SOURCE}", "--docs", str(docs), str(docs.parent / "README.md")]
+        command += ["--callback-url", f"{self._url}/in/{SOURCE}", "--docs", *map(str, find_docs())]
         command += setting("WORK_SECONDS", "--work-seconds")
         environment = {
             "ENGINE_WEBHOOK_SECRET": self._secrets["webhook"],
@@ -237,7 +237,15 @@ def find_command() -> str:
 
 
 def script(name: str) -> list[str]:
-    return [sys.executable, str(find_data(installed="_examples/chatbot", repository="examples/chatbot") / name)]
+    return [sys.executable, str(find_data(installed=f"_{CHATBOT}", repository=CHATBOT) / name)]
+
+
+def find_docs() -> list[Path]:
+    """What the engine answers from: `HOOKBROOK_DEMO_DOCS`, or else our own pages."""
+    if chosen := os.environ.get("HOOKBROOK_DEMO_DOCS"):
+        return [Path(chosen).resolve()]
+    docs = find_data(installed="_docs", repository="docs")
+    return [docs, docs.parent / "README.md", find_data(installed=f"_{CHATBOT}", repository=CHATBOT) / "README.md"]
 
 
 def setting(name: str, flag: str) -> list[str]:
