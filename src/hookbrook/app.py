@@ -29,6 +29,7 @@ from hookbrook.http.problems import Problems, Receive, Scope, Send
 from hookbrook.http.publish import Publish
 from hookbrook.http.registration import declare
 from hookbrook.http.server import Server, Signals
+from hookbrook.http.server import run as run_loop
 from hookbrook.http.stream import Stream
 from hookbrook.inbound.providers import load as load_providers
 from hookbrook.outbound.dispatcher import Dispatcher
@@ -226,12 +227,18 @@ async def _end(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def serve(settings: Settings, *, announce: Callable[[App, Server], None]) -> None:
+#: Told once requests are answered: the port, and the administrator's key if this start made one.
+Announce = Callable[[int, str | None], None]
+
+
+def run(settings: Settings, *, announce: Announce) -> None:
+    """`serve` on an event loop of its own."""
+    run_loop(serve(settings, announce=announce))
+
+
+async def serve(settings: Settings, *, announce: Announce) -> None:
     """Run until a signal, then end in order: not ready, accept no more, drain streams, finish requests, appends and
     attempts, close the store. A second signal ends the process at once.
-
-    Args:
-        announce: called once requests are answered.
 
     Raises `ConfigError` or a `StoreError` if it cannot start.
     """
@@ -252,7 +259,7 @@ async def serve(settings: Settings, *, announce: Callable[[App, Server], None]) 
             server.unbind()
             raise
         await server.start()
-        announce(app, server)
+        announce(server.port, app.admin_key)
         await signals.first()
         logger.info("stopping: streams are told to come back, what is under way may finish")
         server.stop_accepting()

@@ -47,16 +47,15 @@ def _serve(flags: Mapping[str, object]) -> None:
     settings = load(flags, os.environ, Path.cwd())
     configure(settings.log_level, settings.log_format)
     # The server and its libraries take half a second to import; a wrong setting is told before that.
-    from hookbrook.app import App, serve
-    from hookbrook.http.server import Server, run
+    from hookbrook.app import run
 
-    def announce(app: App, server: Server) -> None:
-        _announce(settings, server.port, app.admin_key)
+    def announce(port: int, admin_key: str | None) -> None:
+        _announce(settings, port, admin_key)
 
     # Threads of the store must not wait 5 ms, Python's default, for their turn against a busy event loop: a commit
     # needs about ten turns. A host program that mounts the app keeps its own choice.
     sys.setswitchinterval(0.0005)
-    run(serve(settings, announce=announce))
+    run(settings, announce=announce)
 
 
 def _announce(settings: Settings, port: int, admin_key: str | None) -> None:
