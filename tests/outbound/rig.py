@@ -95,7 +95,7 @@ class VirtualTime:
         self._wall_us += us
 
 
-async def nothing(_: Sequence[Outcome]) -> None: ...
+async def nothing(*_: object) -> None: ...
 
 
 class Troubled:
@@ -107,6 +107,9 @@ class Troubled:
         self.trouble: Callable[[Sequence[Outcome]], None] = lambda _: None
         #: Awaited when the outcomes are written, and before the dispatcher hears of it.
         self.recorded: Callable[[Sequence[Outcome]], Awaitable[None]] = nothing
+        #: Awaited before due deliveries are read, and after, before the dispatcher gets them.
+        self.before_due: Callable[[], Awaitable[None]] = nothing
+        self.after_due: Callable[[], Awaitable[None]] = nothing
 
     async def record(self, outcomes: Sequence[Outcome], *, now: int) -> None:
         self.trouble(outcomes)
@@ -114,7 +117,10 @@ class Troubled:
         await self.recorded(outcomes)
 
     async def due(self, endpoint_id: str, *, now: int, limit: int, excluding: Sequence[str]) -> list[Due]:
-        return await self._store.due(endpoint_id, now=now, limit=limit, excluding=excluding)
+        await self.before_due()
+        page = await self._store.due(endpoint_id, now=now, limit=limit, excluding=excluding)
+        await self.after_due()
+        return page
 
     async def next_due(self) -> dict[str, int]:
         return await self._store.next_due()

@@ -69,3 +69,11 @@ def test_a_secret_that_is_none_is_told_without_showing_it() -> None:
 def test_the_endpoints_timeout_and_url_are_the_requests() -> None:
     request = Letterhead(endpoint(timeout_s=3.5)).request(event(None), 0)
     assert (request.method, request.url, request.total_timeout_s) == ("POST", "https://receiver.example/", 3.5)
+
+
+def test_the_endpoints_own_headers_never_stand_beside_ours() -> None:
+    own = {"Webhook-ID": "forged", "Content-Type": "a/b", "HookBrook-Hops": "0", "X-Own": "kept"}
+    headers = Letterhead(endpoint(headers=own)).request(event(None), 0).headers
+    names = [name.lower() for name in headers]
+    assert len(set(names)) == len(names)
+    assert (headers["webhook-id"], headers["x-own"]) == ("evt_1", "kept")

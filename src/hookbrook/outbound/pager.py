@@ -74,7 +74,7 @@ class Pager:
             lane.more = False
         if lane.generation != generation:
             # The endpoint was disabled meanwhile, and perhaps enabled again: what was read may be held by now.
-            page, limit = [], limit
+            page = []
         lane.end_page(page, full=len(page) >= limit)
         self._on_page(lane, wake_at)
 
