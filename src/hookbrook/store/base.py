@@ -22,6 +22,10 @@ from hookbrook.errors import Conflict, StoreError
 #: Called in the event loop with the events of one commit, in seq order. Must not block and must not raise.
 Listener = Callable[[Sequence[Event]], None]
 
+#: How long the id of a trimmed event is recognised after it was appended: longer than any provider's last retry
+#: (Shopify and Stripe stop within 3 days).
+SEEN_WINDOW_US = 7 * 24 * 3600 * 1_000_000
+
 R = TypeVar("R", Source, Endpoint, ApiKey)
 
 
@@ -45,6 +49,8 @@ class Bounds:
     oldest: int
     #: Seq of the newest event; 0 if there never was one.
     tail: int
+    #: When the event before `oldest` was appended; 0 if nothing was ever trimmed.
+    trimmed: int = 0
     epochs: Epochs
 
 
@@ -54,6 +60,7 @@ class Query:
 
     #: None reads every tenant's; only administrators and our own machinery may.
     tenant: str | None
+    #: Patterns; none match every name that is not reserved.
     channels: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
 
@@ -142,7 +149,8 @@ class Log(Protocol):
         """Remove up to `limit` of the oldest events that were appended before that time, or are not among the newest
         `keep`, and return how many were removed; less than `limit` means that there is no more to do now.
 
-        MUST keep the data of an event that is still owed (pending or held), though streams no longer see it.
+        MUST keep the data of an event that is still owed (pending or held), though streams no longer see it. MUST
+        answer the id of a trimmed event as a duplicate until `SEEN_WINDOW_US` after its append.
         """
 
 
@@ -156,10 +164,17 @@ class Deliveries(Protocol):
     async def next_due_of(self, endpoint_id: str) -> int | None: ...
 
     async def record(self, outcomes: Sequence[Outcome], *, now: int) -> None:
-        """Keep the attempts, and move each delivery on that is still pending (one that was cancelled stays so)."""
+        """Keep the attempts, and move each delivery on that is still pending (one that was cancelled stays so).
+
+        A delivery that is gone is passed over.
+        """
 
     async def change(self, delivery_id: str, happening: Happening, *, now: int) -> Delivery:
-        """Apply what a person did (RESENT, CANCELLED). Raises `NotFound`, or `Conflict` by the table."""
+        """Apply what a person did (RESENT, CANCELLED).
+
+        MUST hold what is resent to a disabled endpoint, and refuse what could never be sent: the endpoint is deleted,
+        or the event's data was trimmed. Raises `NotFound`, or `Conflict` for that and by the table.
+        """
 
     async def delivery(self, delivery_id: str) -> Delivery | None: ...
 
@@ -215,4 +230,7 @@ class Store(Log, Deliveries, Registry, Protocol):
         """Finish what was accepted, then let go. Later calls raise `StoreUnavailable`."""
 
     async def health(self) -> Health:
-        """Whether an append would be accepted now."""
+        """Whether an append would be accepted now. Never raises.
+
+        A reason beside `ok=True` says what else is wrong: a damaged page that a read has met.
+        """

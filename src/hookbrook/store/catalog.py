@@ -39,7 +39,7 @@ class Catalog:
     async def refresh_routes(self) -> Routes:
         version, endpoints = await self._registry.routes()
         # Two refreshes may overlap; the older answer must not replace the newer.
-        if version > self.routes.version or not self.routes.by_id:
+        if version > self.routes.version:
             self.routes = Routes(version, endpoints)
             for listener in self._routes_listeners:
                 listener(self.routes)

@@ -24,15 +24,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    if read_only:
-        connection.execute("PRAGMA query_only = ON")
-        return connection
-    connection.execute("PRAGMA journal_mode = WAL")
-    # FULL: the write-ahead log reaches the disk before a commit returns. NORMAL would lose the newest on a power cut.
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-    connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT}")
-    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute(f"PRAGMA query_only = {'ON' if read_only else 'OFF'}")
     return connection
 
 
@@ -40,10 +32,26 @@ def open_writer(path: Path) -> sqlite3.Connection:
     """The one connection that writes, with the schema brought up to date. Raises `ConfigError` or a `StoreError`."""
     try:
         connection = connect(path, read_only=False)
-        migrate(connection, path)
+        try:
+            # Before the journal is set: a database that is not ours stays as it is.
+            version = judge(connection, path)
+            _prepare(connection)
+            migrate(connection, version)
+        except BaseException:
+            connection.close()
+            raise
     except sqlite3.Error as exc:
         raise explain(exc, path) from exc
     return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    # FULL: the write-ahead log reaches the disk before a commit returns. NORMAL would lose the newest on a power cut.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT}")
+    connection.execute("PRAGMA temp_store = MEMORY")
 
 
 def hold(path: Path) -> IO[bytes]:
@@ -51,7 +59,8 @@ def hold(path: Path) -> IO[bytes]:
 
     Two writers would be safe for the data but not faster, and one would starve for seconds.
     """
-    beside = path.with_name(path.name + ".lock")
+    # Beside the file itself, so that a symbolic link to it does not lead around the lock.
+    beside = path.resolve().with_name(path.resolve().name + ".lock")
     try:
         lock = beside.open("ab")
     except OSError as exc:
@@ -68,18 +77,23 @@ def hold(path: Path) -> IO[bytes]:
     return lock
 
 
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Run the numbered migrations that this file has not seen, each in a transaction of its own."""
+def judge(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of the file's schema, 0 for an empty file. Raises `ConfigError` if it is not for us to write."""
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     application: int = connection.execute("PRAGMA application_id").fetchone()[0]
     tables: int = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if tables and application != APPLICATION_ID:
         raise ConfigError("store", f"{path} is the database of another program. Choose another file.")
-    migrations = migration_scripts()
-    if version > len(migrations):
+    if version > len(migration_scripts()):
         raise ConfigError(
             "store", f"{path} was written by a newer Hookbrook (schema {version}). Start that version, or a copy of it."
         )
+    return version
+
+
+def migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Run the numbered migrations that this file has not seen, each in a transaction of its own."""
+    migrations = migration_scripts()
     for number, script in enumerate(migrations[version:], start=version + 1):
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}"
         connection.executescript(f"BEGIN IMMEDIATE; {script}; {marks}; COMMIT;")
@@ -92,12 +106,34 @@ def migration_scripts() -> list[str]:
     return [entry.read_text("utf-8") for _, entry in scripts]
 
 
+#: The machine is at fault, not what was asked: whatever is asked at this moment would fail alike.
+_OF_THE_MACHINE = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY}
+    | {sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM}
+)
+_OF_THE_FILE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+def _code(exc: sqlite3.Error) -> int:
+    return getattr(exc, "sqlite_errorcode", 0) & 0xFF
+
+
+def blames_machine(exc: sqlite3.Error) -> bool:
+    """Whether everybody's request would fail now: a full or failing disk, a lock that is held."""
+    return _code(exc) in _OF_THE_MACHINE
+
+
+def blames_file(exc: sqlite3.Error) -> bool:
+    """Whether a page of the file is damaged; requests that do not touch it still work."""
+    return _code(exc) in _OF_THE_FILE
+
+
 def explain(exc: sqlite3.Error, path: Path) -> StoreError:
     """SQLite's error as ours, with a sentence that says what to do."""
-    code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+    code = _code(exc)
     if code == sqlite3.SQLITE_FULL:
         return StoreFull(f"There is no room left for {path.name}. Free some disk space; it goes on by itself.")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if code in _OF_THE_FILE:
         return StoreDamaged(
             f"{path.name} is not a sound SQLite database ({exc}). Restore it from a backup, or move it away to begin "
             "anew; `sqlite3 FILE .recover` may save what is in it."
@@ -107,5 +143,8 @@ def explain(exc: sqlite3.Error, path: Path) -> StoreError:
     if code == sqlite3.SQLITE_READONLY:
         return StoreUnavailable(f"{path} is read-only for this user. Change its owner or its mode.")
     if code == sqlite3.SQLITE_IOERR:
-        return StoreUnavailable(f"The disk failed while {path.name} was used ({exc}). Look at the system's log.")
+        return StoreUnavailable(
+            f"The disk failed while {path.name} was used ({exc}). Look at the system's log, and at limits of file size "
+            "and disk quotas."
+        )
     return StoreUnavailable(f"{path.name} could not be used: {exc}.")

@@ -7,7 +7,7 @@ from typing import Any
 
 from hookbrook.core.cursor import Epochs
 from hookbrook.core.delivery import Attempt, Delivery, Happening, Outcome, State, after, sources_of
-from hookbrook.errors import NotFound
+from hookbrook.errors import Conflict, NotFound
 from hookbrook.store.base import DeliveryQuery, Due
 from hookbrook.store.sqlite.log import event_of
 from hookbrook.store.sqlite.sql import execute_rows, execute_values, sql
@@ -39,21 +39,20 @@ def next_due_of(connection: sqlite3.Connection, endpoint_id: str) -> int | None:
 def record(connection: sqlite3.Connection, outcomes: Sequence[Outcome], *, now: int) -> None:
     """Insert the attempts and move their deliveries, in as few statements as there are chunks."""
     execute_rows(connection, "insert_attempts", [_attempt_row(outcome.attempt) for outcome in outcomes])
-    execute_rows(
-        connection,
-        "move_deliveries",
-        [
-            (
-                outcome.attempt.delivery_id,
-                after(State.PENDING, outcome.happening).value,
-                outcome.next_at,
-                outcome.attempt.status,
-                outcome.attempt.message,
-                now,
-            )
-            for outcome in outcomes
-        ],
-    )
+    moves = [_move(outcome, now) for outcome in outcomes]
+    # One statement moves a delivery once; the rare one that has two outcomes is moved by one after the other.
+    if len({delivery_id for delivery_id, *_ in moves}) == len(moves):
+        execute_rows(connection, "move_deliveries", moves)
+    else:
+        for move in moves:
+            execute_rows(connection, "move_deliveries", [move])
+
+
+def _move(outcome: Outcome, now: int) -> tuple[object, ...]:
+    attempt = outcome.attempt
+    state = after(State.PENDING, outcome.happening)
+    next_at = outcome.next_at if state is State.PENDING else None
+    return (attempt.delivery_id, state.value, next_at, attempt.status, attempt.message, now)
 
 
 def _attempt_row(attempt: Attempt) -> tuple[object, ...]:
@@ -77,10 +76,23 @@ def change(connection: sqlite3.Connection, delivery_id: str, happening: Happenin
     if delivery is None:
         raise NotFound(f"There is no delivery {delivery_id}.")
     state = after(delivery.state, happening)
+    if state is State.PENDING:
+        state = _sendable(connection, delivery, state)
     connection.execute(sql("change_delivery"), (state.value, _due(state, now), now, delivery_id))
     changed = find(connection, delivery_id)
     assert changed is not None
     return changed
+
+
+def _sendable(connection: sqlite3.Connection, delivery: Delivery, state: State) -> State:
+    """The state in which it waits to be sent, held if its endpoint is disabled. Raises `Conflict` if it never can be:
+    it would wait for ever, and keep its event from being trimmed."""
+    if connection.execute(sql("is_blank"), (delivery.seq,)).fetchone()[0]:
+        raise Conflict(f"The data of event {delivery.event_id} is no longer kept, so it cannot be sent again.")
+    endpoint = connection.execute(sql("endpoint_enabled"), (delivery.endpoint_id,)).fetchone()
+    if endpoint is None:
+        raise Conflict(f"The endpoint {delivery.endpoint_id} was deleted.")
+    return state if endpoint[0] else after(state, Happening.HELD)
 
 
 def change_endpoint(connection: sqlite3.Connection, endpoint_id: str, happening: Happening, *, now: int) -> None:
@@ -116,12 +128,8 @@ def search(connection: sqlite3.Connection, query: DeliveryQuery) -> list[Deliver
     given = [(clause, value) for clause, value in conditions if value is not None]
     clauses = [clause for clause, _ in given] or ["TRUE"]
     if query.event_id is not None:
-        # Lets SQLite begin with the event: by its id if it was received, by its dedupe if it was published.
-        clauses.append(
-            "d.seq IN (SELECT seq FROM event WHERE id = ? AND scope <> '' UNION ALL "
-            "SELECT seq FROM event WHERE tenant = coalesce(?, tenant) AND scope = '' AND dedupe = ?)"
-        )
-    extra = (query.event_id, query.tenant, query.event_id) if query.event_id is not None else ()
+        clauses.append(f"d.seq IN ({sql('seqs_of_event')})")
+    extra = (query.event_id, query.event_id) if query.event_id is not None else ()
     statement = sql("find_deliveries").replace("{filter}", " AND ".join(clauses))
     rows = connection.execute(statement, (*(value for _, value in given), *extra, query.limit)).fetchall()
     return [_delivery(row) for row in rows]

@@ -1,4 +1,4 @@
-"""The log as functions over a connection: merged appends for the writer, reads and trimming.
+"""The log as functions over a connection: merged appends for the writer, and reads.
 
 Reads never look at more rows than a named limit, so that a pattern that matches nothing cannot keep a thread busy: the
 page says how far it looked, and the caller asks for the next.
@@ -8,7 +8,6 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from heapq import merge as merge_sorted
 from itertools import chain
 from typing import Any
 
@@ -17,7 +16,7 @@ from hookbrook.core.cursor import Epoch, Epochs
 from hookbrook.core.delivery import NewDelivery, State
 from hookbrook.core.event import Appended, Event, NewEvent
 from hookbrook.store.base import IdConflict, Page, Query, StaleRouting
-from hookbrook.store.sqlite.sql import Row, execute_rows, execute_values, sql
+from hookbrook.store.sqlite.sql import Row, execute_rows, sql
 from hookbrook.store.sqlite.writer import AppendJob
 
 #: Seqs that one page of a scan looks at. Two thousand rows take a few milliseconds when they are in the page cache.
@@ -46,10 +45,16 @@ class LogState:
     epochs: Epochs
     epoch: str
     tail: int
+    #: The watermark: the oldest event that readers may see.
     oldest: int
+    #: When the event before the watermark was appended; 0 if there never was one.
+    trimmed: int
     #: The newest `appended`: later events are never stamped earlier, whatever the clock does.
     appended: int
     routing_version: int
+    #: Where trimming goes on: among the pinned events, and among the rows without data.
+    looked_at: int = 0
+    forgotten: int = 0
 
 
 def load_state(connection: sqlite3.Connection, *, new_epoch: str, now: int) -> LogState:
@@ -57,12 +62,14 @@ def load_state(connection: sqlite3.Connection, *, new_epoch: str, now: int) -> L
     tail: int = connection.execute(sql("last_seq")).fetchone()[0]
     connection.execute(sql("open_epoch"), (new_epoch, tail + 1, now))
     epochs = Epochs([Epoch(name, first) for name, first in connection.execute(sql("epochs"))])
+    trimmed = _meta(connection, "trimmed")
     return LogState(
         epochs=epochs,
         epoch=new_epoch,
         tail=tail,
         oldest=_meta(connection, "oldest"),
-        appended=connection.execute(sql("last_appended")).fetchone()[0],
+        trimmed=trimmed,
+        appended=max(trimmed, connection.execute(sql("last_appended")).fetchone()[0]),
         routing_version=_meta(connection, "routing_version"),
     )
 
@@ -72,16 +79,30 @@ def _meta(connection: sqlite3.Connection, name: str) -> int:
     return value
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """Where the log begins, as of the last commit; see `LogState`."""
+
+    oldest: int
+    trimmed: int
+
+
 class Log:
     """The writer's side: its memory, and the merging of appends."""
 
     def __init__(self, state: LogState, clock: Callable[[], int]) -> None:
         self.state = state
+        #: For other threads, which must not see what may yet be undone.
+        self.kept = Kept(oldest=state.oldest, trimmed=state.trimmed)
         self._before = state
         self._clock = clock
 
     def begin(self) -> None:
         self._before = replace(self.state)
+
+    def committed(self) -> None:
+        if self.state.oldest != self.kept.oldest:
+            self.kept = Kept(oldest=self.state.oldest, trimmed=self.state.trimmed)
 
     def rolled_back(self) -> None:
         self.state = self._before
@@ -238,7 +259,7 @@ def event_of(row: Sequence[Any], epochs: Epochs) -> Event:
 def _matches(event: Event, query: Query) -> bool:
     if query.tenant is not None and event.tenant != query.tenant:
         return False
-    if query.types and not matches_any(query.types, event.type):
+    if not matches_any(query.types, event.type):
         return False
     return any(matches_any(query.channels, channel) for channel in event.channels)
 
@@ -257,7 +278,7 @@ def read(connection: sqlite3.Connection, query: Query, *, after: int, limit: int
     oldest, tail = _ends(connection)
     after = max(after, oldest - 1)
     if _is_indexed(query):
-        found, end = _indexed(connection, query, ("read_channel", "read_other_channel"), (after,), limit), tail
+        found, end = _indexed(connection, "read_channels", query, (after, tail + 1), limit), tail
     else:
         end = min(after + SCAN_ROWS, tail)
         found = _scan(connection, "scan", query, (after, end), limit)
@@ -270,8 +291,7 @@ def read_back(connection: sqlite3.Connection, query: Query, *, before: int, limi
     oldest, tail = _ends(connection)
     before = max(min(before, tail + 1), oldest)
     if _is_indexed(query):
-        names = ("read_channel_back", "read_other_channel_back")
-        found, end = _indexed(connection, query, names, (before, oldest), limit, reverse=True), oldest
+        found, end = _indexed(connection, "read_channels_back", query, (oldest - 1, before), limit), oldest
     else:
         end = max(before - SCAN_ROWS, oldest)
         found = _scan(connection, "scan_back", query, (before, end), limit)
@@ -308,34 +328,11 @@ def _events(found: _Found, query: Query, epochs: Epochs) -> list[Event]:
     return [event for event in events if _matches(event, query)]
 
 
-def _indexed(
-    connection: sqlite3.Connection,
-    query: Query,
-    names: tuple[str, str],
-    where: tuple[int, ...],
-    limit: int,
-    *,
-    reverse: bool = False,
-) -> _Found:
+def _indexed(connection: sqlite3.Connection, name: str, query: Query, between: tuple[int, int], limit: int) -> _Found:
     """The first rows over all channels, each once. Rows of the wrong type count too: they were looked at."""
-    found = [
-        _take(connection.execute(sql(name), (query.tenant, channel, *where, limit)), limit)
-        for channel in query.channels
-        for name in names
-    ]
-    full = [part for part in found if part.rows]
-    if len(full) <= 1:
-        return full[0] if full else _Found(rows=[], cut=False)
-    merged = merge_sorted(*(part.rows for part in full), key=lambda row: row[0], reverse=reverse)
-    unique: dict[int, Any] = {row[0]: row for row in merged}
-    # Beyond the end of a part that was cut, that channel's rows are unknown: the page must end there.
-    ends = [part.rows[-1][0] for part in full if part.cut]
-    rows = list(unique.values())
-    if ends:
-        end = max(ends) if reverse else min(ends)
-        rows = [row for row in rows if (row[0] >= end if reverse else row[0] <= end)]
-    taken = _take(rows, limit)
-    return _Found(rows=taken.rows, cut=taken.cut or bool(ends))
+    values = [value for channel in query.channels for value in (query.tenant, channel, *between) * 2]
+    statement = sql(name).replace("{seqs}", " UNION ".join([sql("seqs_of_channel")] * len(query.channels)))
+    return _take(connection.execute(statement, (*values, limit)), limit)
 
 
 def _scan(connection: sqlite3.Connection, name: str, query: Query, between: tuple[int, int], limit: int) -> _Found:
@@ -373,9 +370,16 @@ def _pattern_filter(column: str, patterns: Sequence[str]) -> tuple[str, list[obj
 
 
 def seq_at(connection: sqlite3.Connection, time_us: int) -> int:
-    """Binary search over the primary key: `appended` never decreases, so it needs no index of its own."""
-    low, tail = _ends(connection)
-    high = tail + 1
+    """See `Log.seq_at`. Inside a read transaction."""
+    oldest, tail = _ends(connection)
+    return first_at(connection, time_us, oldest, tail + 1) - 1
+
+
+def first_at(connection: sqlite3.Connection, time_us: int, low: int, high: int) -> int:
+    """The first seq of `low` to `high` whose event, or the next there is, was appended at that time or later.
+
+    Binary search over the primary key: `appended` never decreases, so it needs no index of its own.
+    """
     while low < high:
         middle = (low + high) // 2
         row = connection.execute(sql("first_seq_from"), (middle,)).fetchone()
@@ -383,65 +387,12 @@ def seq_at(connection: sqlite3.Connection, time_us: int) -> int:
             high = middle
         else:
             low = row[0] + 1
-    return low - 1
+    return min(low, high)
 
 
 def find(connection: sqlite3.Connection, tenant: str, event_id: str, epochs: Epochs) -> Event | None:
     row = connection.execute(sql("event_published"), (tenant, event_id)).fetchone()
-    row = row or connection.execute(sql("event_received"), (event_id,)).fetchone()
-    if row is None or row[-1] is None:
+    row = row or connection.execute(sql("event_received"), (event_id, tenant)).fetchone()
+    if row is None or row[0] < _meta(connection, "oldest"):
         return None
-    event = event_of(row, epochs)
-    return event if event.tenant == tenant and event.seq >= _meta(connection, "oldest") else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trimmed:
-    """What one step of trimming did."""
-
-    #: Events that readers can no longer see, or rows that went, whichever is more.
-    progress: int
-    oldest: int
-    #: Where the next step should begin to look for rows to remove.
-    position: int
-
-
-def trim(
-    connection: sqlite3.Connection,
-    *,
-    state: LogState,
-    appended_before: int | None,
-    keep: int | None,
-    seen_before: int,
-    position: int,
-    limit: int,
-) -> Trimmed:
-    """Move the watermark over up to `limit` events, then remove as many rows below it as can go.
-
-    A row below the watermark stays whole while somebody is owed it, and stays without its data while its id must still
-    be recognised (appended after `seen_before`).
-    """
-    oldest = _watermark(connection, state, appended_before, keep, limit)
-    if oldest > state.oldest:
-        connection.execute(sql("put_meta"), ("oldest", oldest))
-    rows = connection.execute(sql("trim_candidates"), (position, oldest, limit)).fetchall()
-    free = [row for row in rows if not row[3]]
-    gone = [seq for seq, appended, _, _ in free if appended < seen_before]
-    blank = [seq for seq, appended, is_blank, _ in free if appended >= seen_before and not is_blank]
-    execute_values(connection, "blank_events", blank)
-    for statement in ("delete_attempts", "delete_deliveries", "delete_event_channels", "delete_events"):
-        execute_values(connection, statement, gone)
-    # Rows that had to stay are looked at again in the next round, which begins at the start.
-    following = rows[-1][0] if len(rows) == limit else 0
-    return Trimmed(progress=max(oldest - state.oldest, len(gone)), oldest=oldest, position=following)
-
-
-def _watermark(
-    connection: sqlite3.Connection, state: LogState, appended_before: int | None, keep: int | None, limit: int
-) -> int:
-    wanted = state.oldest
-    if appended_before is not None:
-        wanted = max(wanted, seq_at(connection, appended_before) + 1)
-    if keep is not None:
-        wanted = max(wanted, state.tail - keep + 1)
-    return min(wanted, state.oldest + limit, state.tail + 1)
+    return event_of(row, epochs)

@@ -30,22 +30,18 @@ SELECT coalesce((SELECT appended FROM event ORDER BY seq DESC LIMIT 1), 0);
 -- The first row at or after a seq, for the binary search by time.
 SELECT seq, appended FROM event WHERE seq >= ? ORDER BY seq LIMIT 1;
 
--- read_channel --
-SELECT {columns} FROM event WHERE tenant = ? AND channel = ? AND seq > ? ORDER BY seq LIMIT ?;
+-- read_channels --
+-- `{seqs}` is one of the two below for each channel, joined by UNION: merged from the indexes in order, and only as far
+-- as the limit goes.
+SELECT {columns} FROM event WHERE seq IN ({seqs} ORDER BY 1 LIMIT ?) ORDER BY seq;
 
--- read_channel_back --
-SELECT {columns} FROM event WHERE tenant = ? AND channel = ? AND seq < ? AND seq >= ? ORDER BY seq DESC LIMIT ?;
+-- read_channels_back --
+SELECT {columns} FROM event WHERE seq IN ({seqs} ORDER BY 1 DESC LIMIT ?) ORDER BY seq DESC;
 
--- read_other_channel --
--- Events for which the channel is not the home.
-SELECT {columns} FROM event WHERE seq IN (
-    SELECT seq FROM event_channel WHERE tenant = ? AND channel = ? AND seq > ? ORDER BY seq LIMIT ?
-) ORDER BY seq;
-
--- read_other_channel_back --
-SELECT {columns} FROM event WHERE seq IN (
-    SELECT seq FROM event_channel WHERE tenant = ? AND channel = ? AND seq < ? AND seq >= ? ORDER BY seq DESC LIMIT ?
-) ORDER BY seq DESC;
+-- seqs_of_channel --
+-- Events whose home the channel is, and those that only name it.
+SELECT seq FROM event WHERE tenant = ? AND channel = ? AND seq > ? AND seq < ?
+UNION SELECT seq FROM event_channel WHERE tenant = ? AND channel = ? AND seq > ? AND seq < ?;
 
 -- scan --
 -- A stretch of the log in order; the filter only spares rows that cannot match.
@@ -58,13 +54,31 @@ SELECT {columns} FROM event WHERE seq < ? AND seq >= ? AND ({filter}) ORDER BY s
 SELECT {columns} FROM event WHERE tenant = ? AND scope = '' AND dedupe = ?;
 
 -- event_received --
-SELECT {columns} FROM event WHERE id = ? AND scope <> '';
+-- The condition on scope and dedupe is the index's own.
+SELECT {columns} FROM event WHERE id = ? AND (scope <> '' OR id <> dedupe) AND tenant = ?;
 
--- trim_candidates --
--- Rows below the watermark, with whether they are still owed to somebody.
-SELECT seq, appended, data IS NULL,
-       EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = event.seq AND state IN ('pending', 'held'))
-FROM event WHERE seq > ? AND seq < ? ORDER BY seq LIMIT ?;
+-- pin_owed --
+INSERT INTO pinned (seq)
+SELECT DISTINCT seq FROM delivery WHERE seq >= ? AND seq < ? AND state IN ('pending', 'held');
+
+-- blank_unpinned --
+UPDATE event SET data = NULL, request = NULL
+WHERE seq >= ? AND seq < ? AND seq NOT IN (SELECT seq FROM pinned WHERE seq >= ? AND seq < ?);
+
+-- pinned_after --
+-- With whether they are still owed.
+SELECT seq, EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = pinned.seq AND state IN ('pending', 'held'))
+FROM pinned WHERE seq > ? ORDER BY seq LIMIT ?;
+
+-- unpin --
+DELETE FROM pinned WHERE seq IN ({rows});
+
+-- forgettable --
+-- Rows without data, which only remember that an id was seen.
+SELECT seq FROM event WHERE seq > ? AND seq < ? AND data IS NULL ORDER BY seq LIMIT ?;
+
+-- appended_at --
+SELECT appended FROM event WHERE seq = ?;
 
 -- blank_events --
 UPDATE event SET data = NULL, request = NULL WHERE seq IN ({rows});
@@ -97,9 +111,11 @@ SELECT endpoint_id, min(next_at) FROM delivery INDEXED BY delivery_due WHERE sta
 SELECT min(next_at) FROM delivery WHERE endpoint_id = ? AND state = 'pending';
 
 -- insert_attempts --
+-- Except those of deliveries that were trimmed meanwhile, which nobody would ever remove.
+WITH made AS (VALUES {rows})
 INSERT INTO attempt (delivery_id, id, started, duration, address, status, error, message, response_headers,
                      response_body, truncated)
-VALUES {rows};
+SELECT * FROM made WHERE EXISTS (SELECT 1 FROM delivery WHERE delivery.id = made.column1);
 
 -- move_deliveries --
 -- The result of attempts. A delivery that somebody cancelled meanwhile keeps its state.
@@ -108,6 +124,12 @@ SET attempts = attempts + 1, last_status = outcome.column4, last_error = outcome
     state = CASE WHEN state = 'pending' THEN outcome.column2 ELSE state END,
     next_at = CASE WHEN state = 'pending' THEN outcome.column3 ELSE next_at END
 FROM (VALUES {rows}) AS outcome WHERE delivery.id = outcome.column1;
+
+-- endpoint_enabled --
+SELECT json_extract(document, '$.enabled') FROM record WHERE kind = 'endpoint' AND id = ?;
+
+-- is_blank --
+SELECT data IS NULL FROM event WHERE seq = ?;
 
 -- change_delivery --
 UPDATE delivery SET state = ?, next_at = ?, updated = ? WHERE id = ?;
@@ -120,6 +142,18 @@ UPDATE delivery SET state = ?, next_at = ?, updated = ? WHERE endpoint_id = ? AN
 SELECT d.id, d.tenant, d.seq, e.id, e.type, d.endpoint_id, d.state, d.attempts, d.next_at, d.created, d.updated,
        d.last_status, d.last_error
 FROM delivery AS d JOIN event AS e ON e.seq = d.seq WHERE {filter} ORDER BY d.id DESC LIMIT ?;
+
+-- seqs_of_event --
+-- Lets SQLite begin with the event: by its id, or by its dedupe in one tenant after the other. Tenants are few, and
+-- stepping from each to the next by the index spares a scan of the log.
+WITH RECURSIVE each (tenant) AS (
+    SELECT min(tenant) FROM event
+    UNION ALL
+    SELECT (SELECT min(event.tenant) FROM event WHERE event.tenant > each.tenant) FROM each WHERE tenant IS NOT NULL
+)
+SELECT seq FROM event WHERE id = ? AND (scope <> '' OR id <> dedupe)
+UNION ALL
+SELECT seq FROM each CROSS JOIN event ON event.tenant = each.tenant AND scope = '' AND dedupe = ?;
 
 -- attempts_of --
 SELECT id, delivery_id, started, duration, address, status, error, message, response_headers, response_body, truncated
@@ -138,7 +172,7 @@ DELETE FROM record WHERE kind = ? AND id = ? RETURNING document;
 SELECT document FROM record WHERE kind = ? AND id = ?;
 
 -- list_records --
-SELECT document FROM record WHERE kind = ? AND id > ? AND (?3 IS NULL OR tenant = ?3) ORDER BY id LIMIT ?4;
+SELECT document FROM record WHERE kind = ? AND id > ? AND tenant = coalesce(?, tenant) ORDER BY id LIMIT ?;
 
 -- list_routes --
 SELECT document FROM record WHERE kind = 'endpoint' ORDER BY id;

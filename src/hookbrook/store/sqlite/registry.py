@@ -24,6 +24,12 @@ def _name_of(record: Source | Endpoint | ApiKey) -> str | None:
     return record.hash if isinstance(record, ApiKey) else None
 
 
+def _taken(record: Source | Endpoint | ApiKey) -> str:
+    if isinstance(record, Source):
+        return f"There is already a source {record.id} or one named {record.name!r}."
+    return f"There is already {record.id}, or the same key." if isinstance(record, ApiKey) else f"{record.id} exists."
+
+
 def save(connection: sqlite3.Connection, record: R, *, now: int) -> R:
     kind, name = KINDS[type(record)], _name_of(record)
     before = get(connection, type(record), record.id)
@@ -37,7 +43,7 @@ def save(connection: sqlite3.Connection, record: R, *, now: int) -> R:
         ).rowcount:
             raise Conflict(f"The {kind} {record.id} was changed by somebody else meanwhile; read it again.")
     except sqlite3.IntegrityError:
-        raise Conflict(f"There is already a {kind} named {name}." if name else f"{record.id} exists.") from None
+        raise Conflict(_taken(record)) from None
     if isinstance(record, Endpoint) and isinstance(before, Endpoint) and before.enabled != record.enabled:
         happening = Happening.RELEASED if record.enabled else Happening.HELD
         change_endpoint(connection, record.id, happening, now=now)

@@ -14,11 +14,12 @@ from hookbrook.core.cursor import new_epoch
 from hookbrook.core.delivery import Attempt, Delivery, Happening, NewDelivery, Outcome
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import Appended, Event, NewEvent
-from hookbrook.errors import StoreUnavailable
-from hookbrook.store.base import Bounds, DeliveryQuery, Due, Health, Listener, Page, Query, R
+from hookbrook.errors import StoreError, StoreUnavailable
+from hookbrook.store.base import SEEN_WINDOW_US, Bounds, DeliveryQuery, Due, Health, Listener, Page, Query, R
 from hookbrook.store.sqlite import deliveries, log, registry
-from hookbrook.store.sqlite.connection import connect, explain, hold, open_writer
+from hookbrook.store.sqlite.connection import blames_file, connect, explain, hold, open_writer
 from hookbrook.store.sqlite.sql import sql
+from hookbrook.store.sqlite.trimming import Trimmer
 from hookbrook.store.sqlite.writer import Writer
 
 P = ParamSpec("P")
@@ -26,9 +27,6 @@ T = TypeVar("T")
 
 #: Reading threads. SQLite reads run beside the writer; more than this only compete for the interpreter lock.
 READERS = 2
-#: How long an id is recognised, even if its event was trimmed sooner: longer than any provider's last retry (Shopify
-#: and Stripe stop within 3 days).
-SEEN_WINDOW_US = 7 * 24 * 3600 * 1_000_000
 #: Rough bytes of an event beside its data: headers, names, objects.
 EVENT_OVERHEAD = 512
 
@@ -44,64 +42,75 @@ class SqliteStore:
         self._path = path
         self._clock = clock
         self._listeners: list[Listener] = []
-        self._trim_position = 0
         self._lock: IO[bytes] | None = None
         self._writer: Writer | None = None
         self._readers: ThreadPoolExecutor | None = None
         self._local = threading.local()
         self._reading: list[sqlite3.Connection] = []
+        self._is_open = False
+        #: The damage that a read has met last.
+        self._damage = ""
 
     async def open(self) -> None:
         self._lock = hold(self._path)
         try:
-            self._connection = await asyncio.to_thread(open_writer, self._path)
             self._log = log.Log(await asyncio.to_thread(self._load), self._clock)
+            self._trimmer = Trimmer(self._log)
         except BaseException:
             self._lock.close()
             raise
         self._writer = Writer(
             self._connection,
             merge=self._log.merge,
-            begin=self._log.begin,
-            rolled_back=self._log.rolled_back,
-            explain=lambda exc: explain(exc, self._path),
-            committed=self._announce,
+            memory=self._log,
+            explain=self._explain,
+            announce=self._announce,
         )
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="hookbrook-reader")
         # What listeners know; the writer thread's own state may be a commit ahead of it.
         self._announced = self._log.state.tail
+        self._is_open = True
 
     def _load(self) -> log.LogState:
+        connection = open_writer(self._path)
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            state = log.load_state(self._connection, new_epoch=new_epoch(os.urandom(6)), now=self._clock())
-            self._connection.execute("COMMIT")
+            connection.execute("BEGIN IMMEDIATE")
+            state = log.load_state(connection, new_epoch=new_epoch(os.urandom(6)), now=self._clock())
+            connection.execute("COMMIT")
         except sqlite3.Error as exc:
-            raise explain(exc, self._path) from exc
+            connection.close()
+            raise self._explain(exc) from exc
+        self._connection = connection
         return state
 
+    def _explain(self, exc: sqlite3.Error) -> StoreError:
+        return explain(exc, self._path)
+
     async def close(self) -> None:
-        if self._writer is None or self._readers is None or self._lock is None:
+        if not self._is_open or self._writer is None or self._readers is None:
             return
+        self._is_open = False
         await self._writer.close()
-        await asyncio.to_thread(self._readers.shutdown)
+        await asyncio.to_thread(self._disconnect, self._readers)
+
+    def _disconnect(self, readers: ThreadPoolExecutor) -> None:
+        """In a thread, because the last connection to close moves the write-ahead log into the database."""
+        readers.shutdown()
         for connection in self._reading:
             connection.close()
         self._reading.clear()
         self._connection.close()
-        self._lock.close()
-        self._lock = None
+        if self._lock is not None:
+            self._lock.close()
 
     async def health(self) -> Health:
-        writer = self._writing()
-        if writer.trouble is not None:
-            try:
+        try:
+            if self._writing().trouble is not None:
+                # Perhaps there is room again, and nobody has published since.
                 await self._write(lambda connection: connection.execute(sql("put_meta"), ("probe", self._clock())))
-            except StoreUnavailable as exc:
-                return Health(ok=False, reason=str(exc))
-        if writer.trouble is not None:
-            return Health(ok=False, reason=str(writer.trouble))
-        return Health(ok=True)
+        except StoreError as exc:
+            return Health(ok=False, reason=str(exc))
+        return Health(ok=True, reason=self._damage)
 
     # The log
 
@@ -128,15 +137,15 @@ class SqliteStore:
 
     def _announce(self, events: Sequence[Event]) -> None:
         self._announced = events[-1].seq
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener(events)
 
     async def bounds(self) -> Bounds:
         return self._bounds()
 
     def _bounds(self) -> Bounds:
-        state = self._log.state
-        return Bounds(oldest=state.oldest, tail=self._announced, epochs=state.epochs)
+        kept = self._log.kept
+        return Bounds(oldest=kept.oldest, tail=self._announced, epochs=self._log.state.epochs, trimmed=kept.trimmed)
 
     async def read(self, query: Query, *, after: int, limit: int) -> Page:
         return await self._read(log.read, query, after=after, limit=limit, epochs=self._log.state.epochs)
@@ -151,21 +160,12 @@ class SqliteStore:
         return await self._read(log.find, tenant, event_id, self._log.state.epochs)
 
     async def trim(self, *, appended_before: int | None, keep: int | None, limit: int) -> int:
-        def run(connection: sqlite3.Connection) -> int:
-            trimmed = log.trim(
-                connection,
-                state=self._log.state,
-                appended_before=appended_before,
-                keep=keep,
-                seen_before=self._clock() - SEEN_WINDOW_US,
-                position=self._trim_position,
-                limit=limit,
+        seen_before = self._clock() - SEEN_WINDOW_US
+        return await self._write(
+            lambda connection: self._trimmer.step(
+                connection, appended_before=appended_before, keep=keep, seen_before=seen_before, limit=limit
             )
-            self._log.state.oldest = trimmed.oldest
-            self._trim_position = trimmed.position
-            return trimmed.progress
-
-        return await self._write(run)
+        )
 
     # Deliveries
 
@@ -235,8 +235,8 @@ class SqliteStore:
     # Threads
 
     def _writing(self) -> Writer:
-        if self._writer is None:
-            raise StoreUnavailable("The store is not open.")
+        if self._writer is None or not self._is_open:
+            raise StoreUnavailable("The store is closed.")
         return self._writer
 
     async def _write(self, run: Callable[[sqlite3.Connection], T]) -> T:
@@ -244,7 +244,7 @@ class SqliteStore:
         return result
 
     async def _read(self, run: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        if self._readers is None or self._lock is None:
+        if self._readers is None or not self._is_open:
             raise StoreUnavailable("The store is closed.")
 
         def work() -> T:
@@ -255,9 +255,11 @@ class SqliteStore:
                 try:
                     return run(connection, *args, **kwargs)
                 finally:
-                    connection.execute("COMMIT")
+                    connection.execute("ROLLBACK")
             except sqlite3.Error as exc:
-                raise explain(exc, self._path) from exc
+                if blames_file(exc):
+                    self._damage = str(self._explain(exc))
+                raise self._explain(exc) from exc
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 

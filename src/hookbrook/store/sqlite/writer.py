@@ -4,6 +4,9 @@ All jobs that wait become one transaction, because the price of a commit is the 
 thousand events. Neighbouring appends are merged into a few statements of many rows; every other job runs in a savepoint
 of its own, so that one that is refused does not spoil its neighbours. Nobody is answered before the commit.
 
+What fails by its own fault makes the transaction fail, and then each job gets one of its own; what fails because the
+disk does is told to all of the group.
+
 Results go back to the event loop in one call per group: first the listeners see the events, then the waiting are woken.
 """
 
@@ -16,10 +19,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 from hookbrook.core.event import Event
 from hookbrook.errors import Problem, StoreUnavailable
+from hookbrook.store.sqlite.connection import blames_file, blames_machine
 
 logger = logging.getLogger("hookbrook.store")
 
@@ -63,25 +67,35 @@ class Group:
 Merge = Callable[[sqlite3.Connection, Sequence[AppendJob]], list[Event]]
 
 
+class Memory(Protocol):
+    """What is remembered between transactions; called in the writer thread."""
+
+    def begin(self) -> None: ...
+    def committed(self) -> None: ...
+    def rolled_back(self) -> None: ...
+
+
 class Writer:
-    """Owns the writing connection. `submit` and `append` are called in the event loop."""
+    """Owns the writing connection. `submit` and `append` are called in the event loop.
+
+    Args:
+        announce: called in the event loop with the events of each transaction, before their appends return.
+    """
 
     def __init__(
         self,
         connection: sqlite3.Connection,
         *,
         merge: Merge,
-        begin: Callable[[], None],
-        rolled_back: Callable[[], None],
+        memory: Memory,
         explain: Callable[[sqlite3.Error], Problem],
-        committed: Callable[[Sequence[Event]], None],
+        announce: Callable[[Sequence[Event]], None],
     ) -> None:
         self._connection = connection
         self._merge = merge
-        self._begin = begin
-        self._rolled_back = rolled_back
+        self._memory = memory
         self._explain = explain
-        self._committed = committed
+        self._announce = announce
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[Job | AppendJob | None] = SimpleQueue()
         self._waiting_bytes = 0
@@ -135,19 +149,26 @@ class Writer:
         try:
             self._transaction(group)
             self.trouble = None
-        except sqlite3.OperationalError as exc:
-            # The disk or the file is at fault, not one of the jobs: all of them are told.
-            self.trouble = self._explain(exc)
-            self._fail(group, self.trouble)
-        except Exception as exc:  # noqa: BLE001 - whatever one job did wrong must not end the only thread that can write
-            self._fail(group, exc)
-            self._separate(group, exc)
+        except Exception as exc:  # whatever one job did wrong must not end the only thread that can write
+            self._roll_back(group)
+            if isinstance(exc, sqlite3.Error) and blames_machine(exc):
+                self._fail(group, exc)
+            elif len(group.jobs) > 1:
+                self._separate(group)
+            elif isinstance(exc, sqlite3.Error) and blames_file(exc):
+                self._fail(group, exc)
+            else:
+                logger.exception("a transaction failed")
+                group.jobs[0].error = exc
 
-    def _separate(self, group: Group, error: Exception) -> None:
+    def _fail(self, group: Group, error: sqlite3.Error) -> None:
+        """Tell all of them the same, whatever each was told before: that was judged against what is now undone."""
+        self.trouble = self._explain(error)
+        for job in group.jobs:
+            job.error = self._explain(error)
+
+    def _separate(self, group: Group) -> None:
         """One job made the transaction fail: give each a transaction of its own, so that only that one is refused."""
-        if len(group.jobs) == 1:
-            logger.error("a transaction failed", exc_info=error)
-            return
         for job in group.jobs:
             job.error = None
             alone = Group([job])
@@ -156,7 +177,7 @@ class Writer:
 
     def _transaction(self, group: Group) -> None:
         connection = self._connection
-        self._begin()
+        self._memory.begin()
         connection.execute("BEGIN IMMEDIATE")
         for kind, run in groupby(group.jobs, key=type):
             if kind is AppendJob:
@@ -166,6 +187,7 @@ class Writer:
                     assert isinstance(job, Job)
                     self._alone(connection, job)
         connection.execute("COMMIT")
+        self._memory.committed()
 
     def _alone(self, connection: sqlite3.Connection, job: Job) -> None:
         connection.execute("SAVEPOINT job")
@@ -176,22 +198,23 @@ class Writer:
             job.error = exc
         connection.execute("RELEASE job")
 
-    def _fail(self, group: Group, error: BaseException) -> None:
-        # On a failing disk even this may fail; SQLite then has rolled back by itself, or does so at the next start.
+    def _roll_back(self, group: Group) -> None:
+        # On a failing disk even this may fail; SQLite then has rolled back by itself.
         with suppress(sqlite3.Error):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-        self._rolled_back()
+        self._memory.rolled_back()
         group.events.clear()
-        for job in group.jobs:
-            job.error = job.error or error
 
     def _wake(self, group: Group) -> None:
         self._waiting_bytes -= sum(job.size for job in group.jobs)
         if group.events:
-            self._committed(group.events)
+            try:
+                self._announce(group.events)
+            except Exception:  # a listener's mistake must not leave those waiting for whom the commit was made
+                logger.exception("a listener of the log failed")
         for job in group.jobs:
-            if job.future.done():  # the caller was cancelled; what it asked for is durable all the same
+            if job.future.done():  # the caller was cancelled; what it asked for is done all the same
                 continue
             if job.error is not None:
                 job.future.set_exception(job.error)

@@ -22,9 +22,9 @@ CREATE TABLE event (
 ) STRICT;
 
 CREATE INDEX event_by_channel ON event (tenant, channel, seq);
--- Idempotency, and for published events (whose dedupe is their id) also the way to find one by its id.
+-- Idempotency, and where that goes by the id, as for whatever is published, also the way to find an event by its id.
 CREATE UNIQUE INDEX event_seen ON event (tenant, scope, dedupe);
-CREATE INDEX event_by_id ON event (id) WHERE scope <> '';
+CREATE INDEX event_by_id ON event (id) WHERE scope <> '' OR id <> dedupe;
 
 -- The channels of an event other than its home.
 CREATE TABLE event_channel (
@@ -33,6 +33,9 @@ CREATE TABLE event_channel (
     seq     INTEGER NOT NULL,
     PRIMARY KEY (tenant, channel, seq)
 ) WITHOUT ROWID, STRICT;
+
+-- Events behind the watermark that somebody is still owed, and whose data therefore stays.
+CREATE TABLE pinned (seq INTEGER PRIMARY KEY) STRICT;
 
 -- Each start of the writer opens one; a cursor is valid only within an epoch listed here.
 CREATE TABLE epoch (
@@ -94,4 +97,4 @@ CREATE TABLE meta (
     value ANY  NOT NULL
 ) WITHOUT ROWID, STRICT;
 
-INSERT INTO meta VALUES ('routing_version', 1), ('oldest', 1);
+INSERT INTO meta VALUES ('routing_version', 1), ('oldest', 1), ('trimmed', 0);
