@@ -13,13 +13,13 @@ import signal
 import sys
 import time
 import webbrowser
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hookbrook import AsyncHookbrook
 from hookbrook.cli.child import Child, ChildFailed
 from hookbrook.cli.demo_plan import DemoFailed, Plan, find_data, keep_secrets, lock, make_plan
-from hookbrook.client.errors import ApiError
 from hookbrook.errors import HookbrookError
 
 DEFAULT_PORT = 4665
@@ -165,6 +165,7 @@ class Demo:
         """The source at which the engine calls back, and the endpoint at which it is asked; both only once."""
         plan = self._plan
         source = {
+            "name": SOURCE,
             "provider": "standard-webhooks",
             "secrets": [self._secrets["callback"]],
             "channel": "engine.replies",
@@ -180,16 +181,11 @@ class Demo:
         }
         try:
             async with AsyncHookbrook(self._url) as hb:
-                if await is_there(hb, f"/v1/sources/{SOURCE}"):
-                    await hb.request("PATCH", f"/v1/sources/{SOURCE}", json=source)
-                else:
-                    await hb.request("POST", "/v1/sources", json={"name": SOURCE, **source})
-                ours = [each async for each in hb.pages("/v1/endpoints") if each.get("metadata") == LABEL]
-                if ours:
-                    await hb.request("PATCH", f"/v1/endpoints/{ours[0]['id']}", json=endpoint)
-                else:
-                    secret = {"secret": self._secrets["webhook"]}
-                    await hb.request("POST", "/v1/endpoints", json={**endpoint, **secret})
+                await put(hb, "/v1/sources", source, made_with={}, is_ours=lambda each: each["name"] == SOURCE)
+                secret = {"secret": self._secrets["webhook"]}
+                await put(
+                    hb, "/v1/endpoints", endpoint, made_with=secret, is_ours=lambda each: each["metadata"] == LABEL
+                )
         except HookbrookError as error:
             raise DemoFailed(f"The source and the endpoint of the demo cannot be registered: {error}") from error
 
@@ -218,14 +214,20 @@ What they log is in {self._plan.folder}. Ctrl-C stops everything.
             webbrowser.open(self._page)
 
 
-async def is_there(hb: AsyncHookbrook, path: str) -> bool:
-    try:
-        await hb.request("GET", path)
-    except ApiError as error:
-        if error.status == 404:
-            return False
-        raise
-    return True
+async def put(
+    hb: AsyncHookbrook,
+    path: str,
+    wanted: dict[str, Any],
+    *,
+    made_with: dict[str, Any],
+    is_ours: Callable[[dict[str, Any]], bool],
+) -> None:
+    """Make it so: change what is ours, or else create it with what only a new one takes."""
+    async for each in hb.pages(path):
+        if is_ours(each):
+            await hb.request("PATCH", f"{path}/{each['id']}", json=wanted)
+            return
+    await hb.request("POST", path, json={**wanted, **made_with})
 
 
 def find_command() -> str:
