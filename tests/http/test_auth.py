@@ -294,6 +294,9 @@ async def test_grants_must_lie_within_the_minter_s_own(house: House) -> None:
     ):
         with pytest.raises(Forbidden):
             auth.mint(publisher, request)
+    subscriber = who(house, bearer(await house.key(Scope.SUBSCRIBE)))
+    with pytest.raises(Forbidden):
+        auth.mint(subscriber, TokenRequest(subscribe=("a",), publish=("a",)))
 
 
 async def test_a_token_cannot_mint_another(house: House) -> None:
