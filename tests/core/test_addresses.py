@@ -368,6 +368,21 @@ def test_a_url_that_could_mean_something_else_is_refused(url: str) -> None:
     assert caught.value.errors[0].field == "url"
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://example.com./", "without the dot"),
+        ("http://0177.0.0.1/", "four decimal numbers without leading zeros"),
+        ("http://user@example.com/", "user name"),
+        ("ftp://example.com/", "https:// or http://"),
+        ("http://[fe80::1%25eth0]/", "zone"),
+    ],
+)
+def test_a_refusal_says_what_to_do(url: str, words: str) -> None:
+    with pytest.raises(Invalid, match=words):
+        parse_url(url, "endpoint.url")
+
+
 def test_a_refusal_repeats_neither_query_nor_password() -> None:
     for url in ("http://user:hunter2@example.com/", "ftp://example.com/?key=hunter2", "http://0x7f.1/?key=hunter2"):
         with pytest.raises(Invalid) as caught:

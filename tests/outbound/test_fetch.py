@@ -613,6 +613,22 @@ async def test_connections_beyond_the_pool_are_closed_after_their_request(serve:
         assert receiver.connections - receiver.ended == 2
 
 
+async def test_a_connection_that_ends_makes_room_in_the_pool(serve: Serve) -> None:
+    async def once(peer: Peer) -> None:
+        await peer.request()
+        await peer.answer()
+
+    brief, receiver = await serve(once), await serve()
+    async with client_of(pool=1) as client:
+        for _ in range(3):
+            await client.send(Request(url=brief.url))
+        await until(lambda: brief.ended == 3)
+        # The last close may still be on its way to the client; until then a connection is not kept.
+        async with asyncio.timeout(5):
+            while receiver.connections == len(receiver.requests):
+                await client.send(Request(url=receiver.url))
+
+
 async def test_a_refused_connection_is_told_as_such(unused: int) -> None:
     async with client_of() as client:
         with pytest.raises(ConnectRefused) as caught:
