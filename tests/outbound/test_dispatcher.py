@@ -53,6 +53,8 @@ class Post:
         #: Requests wait for this before they are answered.
         self.gate = asyncio.Event()
         self.gate.set()
+        #: And for so long besides, so that requests overlap.
+        self.work_s = 0.0
 
     @property
     def ids(self) -> list[str]:
@@ -70,6 +72,7 @@ class Post:
                 self.doubled.add(event_id)
             try:
                 await self.gate.wait()
+                await asyncio.sleep(self.work_s)
             finally:
                 self.now -= 1
                 self.open[event_id] -= 1
@@ -283,6 +286,7 @@ async def test_a_hanging_receiver_holds_only_its_own_slots(tmp_path: Path, serve
 
 async def test_an_endpoints_concurrency_is_used_and_never_exceeded(tmp_path: Path, serve: Serve) -> None:
     post = Post()
+    post.work_s = 0.005
     post.gate.clear()
     async with rig_on(tmp_path / "a.db") as rig:
         await rig.start()
@@ -318,6 +322,7 @@ async def test_hanging_endpoints_leave_room_for_others_however_many_they_are(tmp
 
 async def test_lanes_beyond_the_last_slot_take_turns(tmp_path: Path, serve: Serve) -> None:
     post = Post()
+    post.work_s = 0.001
     async with rig_on(tmp_path / "a.db") as rig:
         dispatcher = await rig.start(max_in_flight=2)
         url = (await serve(post)).url
@@ -587,6 +592,23 @@ async def test_while_outcomes_cannot_be_recorded_nothing_is_lost_or_sent_twice(t
         assert set((await rig.states()).values()) == {State.SUCCEEDED}
     assert sorted(post.ids) == ids
     assert other.ids == ["other"]
+
+
+async def test_who_waited_only_for_the_disk_goes_on_by_itself(tmp_path: Path, serve: Serve) -> None:
+    post, other = Post(), Post()
+    async with rig_on(tmp_path / "a.db") as rig:
+        table = Troubled(rig.store)
+        dispatcher = await rig.start(table, max_unrecorded=5)
+        await rig.endpoint((await serve(post)).url, channels=("orders.*",))
+        await rig.endpoint((await serve(other)).url, channels=("other",))
+        table.trouble = full
+        await rig.publish(*(f"evt_{n}" for n in range(5)))
+        await until(lambda: dispatcher.stats().unrecorded == 5)
+        await rig.publish("other", channels=("other",))
+        table.trouble = lambda _: None
+        rig.time.move(30)
+        await until(lambda: other.ids == ["other"])
+        await rig.settled()
 
 
 async def test_an_outcome_that_cannot_be_written_does_not_keep_the_others_from_the_table(
