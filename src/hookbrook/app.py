@@ -141,6 +141,7 @@ class App:
             clock=self._clock,
             providers=providers,
             dispatcher_poke=dispatcher.poke,
+            dispatcher_forget=dispatcher.forget,
             stats=self._stats(store, hub, dispatcher),
             allowed=settings.allow_rules,
             denied=settings.deny_rules,

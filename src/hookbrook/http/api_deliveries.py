@@ -79,7 +79,9 @@ class Deliveries:
         return await self._change(delivery, Happening.RESENT)
 
     async def cancel(self, delivery_id: str, admin: Admin) -> DeliveryInFull:
-        return await self._change(await self._find(delivery_id, admin), Happening.CANCELLED)
+        cancelled = await self._change(await self._find(delivery_id, admin), Happening.CANCELLED)
+        self._gateway.dispatcher_forget(cancelled.endpoint_id, cancelled.id)
+        return cancelled
 
     async def _change(self, delivery: Delivery, happening: Happening) -> DeliveryInFull:
         changed = await self._store.change(delivery.id, happening, now=self._gateway.clock())

@@ -39,6 +39,10 @@ def _ignore(_endpoint_id: str) -> None:
     return None
 
 
+def _ignore_both(_endpoint_id: str, _delivery_id: str) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
     settings: Settings
@@ -52,6 +56,8 @@ class Gateway:
     providers: Mapping[str, Row]
     #: Tell the dispatcher that an endpoint has something due that it did not have before.
     dispatcher_poke: Callable[[str], None] = _ignore
+    #: Tell the dispatcher that a delivery of an endpoint was cancelled.
+    dispatcher_forget: Callable[[str, str], None] = _ignore_both
     stats: Stats = field(default_factory=Stats)
     #: The operator's rules for addresses.
     allowed: tuple[Rule, ...] = ()
