@@ -121,6 +121,16 @@ async def test_a_hint_stands_for_the_secret_it_was_made_from(house: House) -> No
     assert not house.gateway.catalog.sources["in"].secrets
 
 
+async def test_secrets_that_look_alike_are_not_confused(house: House) -> None:
+    secrets = ["short", "brief", f"{SECRET}1234", f"{OTHER}1234"]
+    source = await house.source(secrets=secrets)
+    path = f"/v1/sources/{source['id']}"
+    await house.ask("PATCH", path, {"description": "x"})
+    assert house.gateway.catalog.sources["in"].secrets == tuple(secrets)
+    await house.ask("PATCH", path, {"secrets": source["secrets"]})
+    assert house.gateway.catalog.sources["in"].secrets == tuple(secrets)
+
+
 async def test_a_deleted_source_is_gone_at_once(house: House) -> None:
     source = await house.source()
     answer = await house.ask("DELETE", f"/v1/sources/{source['id']}")
@@ -128,6 +138,16 @@ async def test_a_deleted_source_is_gone_at_once(house: House) -> None:
     assert (await house.ask("GET", f"/v1/sources/{source['id']}")).status == 404
     assert (await house.ask("DELETE", f"/v1/sources/{source['id']}")).status == 404
     assert house.gateway.catalog.sources == {}
+
+
+async def test_a_source_is_found_by_its_name_as_well_as_by_its_id(house: House) -> None:
+    made = (await house.ask("POST", "/v1/sources", {"name": "billing", "provider": "github"})).json()
+    assert (await house.ask("GET", "/v1/sources/billing")).json() == (
+        await house.ask("GET", f"/v1/sources/{made['id']}")
+    ).json()
+    assert (await house.ask("PATCH", "/v1/sources/billing", {"description": "money"})).json()["id"] == made["id"]
+    assert (await house.ask("DELETE", "/v1/sources/billing")).status == 204
+    assert (await house.ask("GET", f"/v1/sources/{made['id']}")).status == 404
 
 
 async def test_a_source_s_name_is_taken_once(house: House) -> None:

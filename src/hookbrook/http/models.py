@@ -235,25 +235,29 @@ class ProblemOut(BaseModel):
     errors: list[dict[str, str]] | None = None
 
 
-class Listing(Model):
-    next: str | None = Field(description="Send it as `page=` for what follows; null at the end.")
+Next = Annotated[str | None, Field(description="Send it as `page=` for what follows; null at the end.")]
 
 
-class SourceList(Listing):
+class SourceList(Model):
     data: list[SourceOut]
+    next: Next
 
 
-class EndpointList(Listing):
+class EndpointList(Model):
     data: list[EndpointOut]
+    next: Next
 
 
-class KeyList(Listing):
+class KeyList(Model):
     data: list[KeyOut]
+    next: Next
 
 
-class DeliveryList(Listing):
+class DeliveryList(Model):
     data: list[DeliveryOut]
+    next: Next
 
 
-class ProviderList(Listing):
+class ProviderList(Model):
     data: list[ProviderOut]
+    next: Next

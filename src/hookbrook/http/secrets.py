@@ -26,12 +26,18 @@ def hint(secret: str) -> str:
 
 def restored(given: Sequence[str], known: Sequence[str], field: str = "secrets") -> tuple[str, ...]:
     """`given` with each hint replaced by the known secret it was made from; raises `Invalid` for one without."""
-    by_hint = {hint(secret): secret for secret in known}
+    # Two secrets may have one hint; each stands in its turn.
+    waiting = list(known)
     secrets = []
     for index, text in enumerate(given):
-        if text.startswith(_ELLIPSIS) and text not in by_hint:
-            raise Invalid.of(f"{field}[{index}]", "is a hint, and no secret fits it")
-        secrets.append(by_hint.get(text, text))
+        if text.startswith(_ELLIPSIS):
+            meant = next((secret for secret in waiting if hint(secret) == text), None)
+            if meant is None:
+                raise Invalid.of(f"{field}[{index}]", "is a hint, and no secret fits it")
+            waiting.remove(meant)
+            secrets.append(meant)
+        else:
+            secrets.append(text)
     return tuple(secrets)
 
 
