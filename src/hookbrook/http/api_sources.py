@@ -106,7 +106,7 @@ class Sources:
     async def delete(self, source_id: str, admin: Admin) -> None:
         source = await self._find(source_id, admin)
         changeable(source.declared)
-        owned(await self._catalog.delete(Source, source_id), admin, "source")
+        owned(await self._catalog.delete(Source, source.id), admin, "source")
 
     async def providers(self, _asking: Annotated[Principal, Depends(principal_of)]) -> ProviderList:
         rows = sorted(self._gateway.providers.values(), key=lambda row: row.id)
@@ -128,7 +128,9 @@ class Sources:
         )
 
     async def _find(self, source_id: str, admin: Principal) -> Source:
-        return owned(await self._gateway.store.get(Source, source_id), admin, "source")
+        """By its id, or by its name, which is what people know it by."""
+        found = await self._gateway.store.get(Source, source_id) or self._catalog.sources.get(source_id)
+        return owned(found, admin, "source")
 
     def _shown(self, source: Source, request: Request) -> SourceOut:
         base = self._gateway.settings.public_url or str(request.base_url).rstrip("/")
