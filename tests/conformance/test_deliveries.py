@@ -225,6 +225,18 @@ async def test_a_person_changes_a_delivery_by_the_table(
     assert await due_ids(store, now=clock.now) == ([dlv] if changed.state is State.PENDING else [])
 
 
+async def test_a_resend_begins_a_new_round_of_retries_and_forgets_no_attempt(store: Store, clock: Clock) -> None:
+    [dlv] = await owe(store)
+    await store.record([outcome(dlv, Happening.REFUSED, 1, next_at=clock.now)], now=clock.now)
+    await store.record([outcome(dlv, Happening.EXHAUSTED, 2)], now=clock.now)
+    await store.change(dlv, Happening.RESENT, now=clock.now)
+    [due] = await store.due("ep_1", now=clock.now, limit=10, excluding=())
+    assert (due.attempts, (await of(store, dlv)).attempts) == (0, 2)
+    await store.record([outcome(dlv, Happening.REFUSED, 3, next_at=clock.now)], now=clock.now)
+    [due] = await store.due("ep_1", now=clock.now, limit=10, excluding=())
+    assert (due.attempts, (await of(store, dlv)).attempts) == (1, 3)
+
+
 async def test_what_is_not_there_cannot_be_changed(store: Store) -> None:
     with pytest.raises(NotFound):
         await store.change("dlv_none", Happening.RESENT, now=START_US)

@@ -83,7 +83,7 @@ class Due:
 
     delivery_id: str
     endpoint_id: str
-    #: Attempts made so far.
+    #: Attempts made in this round of retries; a person's resend begins a new one.
     attempts: int
     event: Event
 

@@ -78,7 +78,9 @@ def change(connection: sqlite3.Connection, delivery_id: str, happening: Happenin
     state = after(delivery.state, happening)
     if state is State.PENDING:
         state = _sendable(connection, delivery, state)
-    connection.execute(sql("change_delivery"), (state.value, _due(state, now), now, delivery_id))
+    connection.execute(
+        sql("change_delivery"), (state.value, _due(state, now), now, happening is Happening.RESENT, delivery_id)
+    )
     changed = find(connection, delivery_id)
     assert changed is not None
     return changed

@@ -98,7 +98,7 @@ DELETE FROM event_channel WHERE (tenant, channel, seq) IN (
 DELETE FROM event WHERE seq IN ({rows});
 
 -- due_deliveries --
-SELECT id, attempts, seq FROM delivery
+SELECT id, attempts - spared, seq FROM delivery
 WHERE endpoint_id = ? AND state = 'pending' AND next_at <= ? ORDER BY next_at LIMIT ?;
 
 -- events_by_seq --
@@ -132,7 +132,7 @@ SELECT json_extract(document, '$.enabled') FROM record WHERE kind = 'endpoint' A
 SELECT data IS NULL FROM event WHERE seq = ?;
 
 -- change_delivery --
-UPDATE delivery SET state = ?, next_at = ?, updated = ? WHERE id = ?;
+UPDATE delivery SET state = ?, next_at = ?, updated = ?, spared = iif(?, attempts, spared) WHERE id = ?;
 
 -- change_endpoint_deliveries --
 -- Hold, release or cancel everything that one endpoint is owed.

@@ -52,6 +52,7 @@ CREATE TABLE delivery (
     endpoint_id TEXT    NOT NULL,
     state       TEXT    NOT NULL,
     attempts    INTEGER NOT NULL,
+    spared      INTEGER NOT NULL DEFAULT 0, -- attempts made before somebody had it resent: they do not count as retries
     next_at     INTEGER,
     created     INTEGER NOT NULL,
     updated     INTEGER NOT NULL,
