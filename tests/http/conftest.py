@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -76,6 +78,16 @@ class Client:
             return body
         length = response.header("content-length")
         return await self.reader.read() if length is None else await self.reader.readexactly(int(length))
+
+    def has_answer(self) -> bool:
+        """Whether there is something to read already."""
+        return bool(self.reader._buffer)  # type: ignore[attr-defined]  # asyncio has no public word for it
+
+    def reset(self) -> None:
+        """Leave without a word, as a machine does that lost its power."""
+        linger = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.writer.transport.abort()
 
     async def read_all(self) -> bytes:
         """All that the server still sends; raises `ConnectionResetError` unless it ends in order."""

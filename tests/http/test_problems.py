@@ -73,8 +73,10 @@ async def test_a_refusal_is_not_logged_as_trouble(net: "Net", caplog: pytest.Log
     assert caplog.records == []
 
 
-@pytest.mark.parametrize("error", [Problem(), RuntimeError("secret")])
-async def test_an_error_within_a_response_cuts_it(net: "Net", error: Exception) -> None:
+@pytest.mark.parametrize("error", [Problem("half way"), RuntimeError("half way")])
+async def test_an_error_within_a_response_cuts_it_and_is_logged_once(
+    net: "Net", error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200})
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
@@ -83,6 +85,21 @@ async def test_an_error_within_a_response_cuts_it(net: "Net", error: Exception) 
     client = await net.connect(await net.serve(Problems(app)))
     await client.send(GET)
     assert (await client.until_closed()).endswith(b"4\r\nhalf\r\n")
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+async def test_a_reader_that_takes_nothing_is_cut_in_silence(net: "Net", caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await asyncio.sleep(0.01)
+        raise ClientGone("took no byte")
+
+    client = await net.connect(await net.serve(Problems(app)))
+    await client.send(GET)
+    assert (await client.until_closed()).endswith(b"\r\n\r\n")
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("gone", [ClientGone, ClientDisconnect])

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import socket
-import struct
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -334,6 +333,15 @@ async def test_the_tail_of_a_large_body_does_not_count_to_the_next_head(net: "Ne
     assert (await client.response()).status == 200
 
 
+async def test_each_head_is_measured_on_its_own(net: "Net", echo: App) -> None:
+    client = await net.connect(await net.serve(echo))
+    request = POST + b"X: " + b"a" * 30_000 + b"\r\nContent-Length: 0\r\n\r\n"
+    for packet in (request[:10_000], request[10_000:] + request[:12_000], request[12_000:24_000], request[24_000:]):
+        await client.send(packet)
+        await asyncio.sleep(0.02)
+    assert [(await client.response()).status for _ in range(2)] == [200, 200]
+
+
 async def test_ten_thousand_headers_are_refused(net: "Net", echo: App) -> None:
     response = await net.ask(await net.serve(echo), POST + b"a:b\r\n" * 10_000 + b"\r\n")
     assert response.status == 431
@@ -409,8 +417,10 @@ async def test_a_slow_head_is_408_however_lively_it_trickles(net: "Net", echo: A
     for _ in range(100):
         await client.send(b"a")
         await asyncio.sleep(0.01)
-        if client.reader._buffer:  # type: ignore[attr-defined]
+        if client.has_answer():
             break
+    else:
+        pytest.fail("it was not refused while it trickled")
     assert (await client.response()).status == 408
     assert await client.until_closed() == CLOSED
 
@@ -439,8 +449,10 @@ async def test_a_body_that_trickles_below_the_rate_is_408(net: "Net", echo: App)
     for _ in range(100):
         await client.send(b"a")
         await asyncio.sleep(0.01)
-        if client.reader._buffer:  # type: ignore[attr-defined]
+        if client.has_answer():
             break
+    else:
+        pytest.fail("it was not refused while it trickled")
     response = await client.response()
     assert response.status == 408
     assert await client.until_closed() == CLOSED
@@ -657,8 +669,9 @@ async def test_a_reader_that_leaves_its_stream_is_noticed(net: "Net", eventually
     await client.send(GET)
     await client.reader.readuntil(b"hello")
     if how == "reset":
-        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    await client.close()
+        client.reset()
+    else:
+        await client.close()
     async with asyncio.timeout(5):
         await left.wait()
     await eventually(lambda: server.connections == 0)

@@ -11,7 +11,6 @@ import sys
 import textwrap
 import threading
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 Eventually = Callable[[Callable[[], bool]], Awaitable[None]]
 
-SOURCE = Path(__file__).parents[2] / "src"
 GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -214,7 +212,8 @@ async def test_a_request_whose_client_left_is_still_done_to_its_end(net: "Net", 
     client = await net.connect(server)
     await client.send(GET)
     await app.arrived.wait()
-    client.writer.transport.abort()
+    client.reset()
+    await eventually(lambda: server.connections == 0)
     finishing = asyncio.create_task(server.finish(10))
     await asyncio.sleep(0.05)
     assert not finishing.done()
@@ -259,14 +258,12 @@ EMFILE = """
 
 
 def spawn(program: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Protocol as Interface
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from hookbrook.errors import Problem
-from hookbrook.http.problems import App, Message, Scope, ShuttingDown, problem_response
+from hookbrook.http.problems import App, ClientGone, Message, Scope, ShuttingDown, problem_response
 
 log = logging.getLogger("hookbrook.http")
 
@@ -112,6 +112,9 @@ class Exchange:
         except asyncio.CancelledError:
             self._break_off(ShuttingDown("The server is shutting down; send the request again."))
             raise
+        except ClientGone:
+            # Who takes no byte would not take those either that an orderly close waits for.
+            self._connection.transport.abort()
         except Exception:  # the boundary of a request's task: nobody above could do anything but lose it
             log.exception("%s %s failed", self.scope["method"], self.scope["path"])
             self._break_off(Problem())

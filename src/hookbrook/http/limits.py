@@ -1,6 +1,9 @@
 """What one connection may ask of us before it is refused: every number has its reason beside it."""
 
+from collections.abc import Sized
 from dataclasses import dataclass
+
+from hookbrook.http.problems import HeadersTooLarge, UrlTooLong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,23 @@ class Limits:
     #: How long after a refusal the rest of the request is read and thrown away. Closing on unread bytes makes the
     #: kernel send a reset, which can overtake the refusal, and the client never learns why.
     linger_s: float = 2.0
+
+    def check_head(self, url: bytes, headers: Sized, *, size: int) -> None:
+        """Raise `UrlTooLong` or `HeadersTooLarge` for a head, or the part of it that has come; `size` in bytes."""
+        if len(url) > self.url_bytes:
+            raise UrlTooLong(f"The URL is longer than {self.url_bytes} bytes.", extra={"limit": self.url_bytes})
+        if len(headers) > self.header_count:
+            sentence = f"The request has more than {self.header_count} header fields."
+            raise HeadersTooLarge(sentence, extra={"limit": self.header_count})
+        if size > self.head_bytes:
+            sentence = f"The header fields are longer than {self.head_bytes} bytes."
+            raise HeadersTooLarge(sentence, extra={"limit": self.head_bytes})
+
+    def check_trailers(self, trailers: Sized, *, size: int) -> None:
+        """Raise `HeadersTooLarge` for what follows, or interrupts, a chunked body."""
+        if len(trailers) > self.header_count or size > self.head_bytes:
+            sentence = f"The trailers are more than {self.header_count} or longer than {self.head_bytes} bytes."
+            raise HeadersTooLarge(sentence, extra={"limit": self.head_bytes})
 
 
 DEFAULT_LIMITS = Limits()

@@ -102,8 +102,12 @@ class Problems:
 
         try:
             await self._app(scope, receive, noting_send)
-        except (ClientGone, ClientDisconnect):
+        except ClientDisconnect:
             return
+        except ClientGone:
+            if started:
+                # So that the server cuts the connection, if that still stands.
+                raise
         except Problem as problem:
             if started:
                 raise

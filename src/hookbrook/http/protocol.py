@@ -21,12 +21,11 @@ import asyncio
 import logging
 import urllib.parse
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Final
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -34,11 +33,10 @@ from hookbrook.errors import BadRequest, MethodNotAllowed, Problem, TooMany
 from hookbrook.http import accesslog
 from hookbrook.http.exchange import Exchange, encode_problem
 from hookbrook.http.limits import DEFAULT_LIMITS, Limits
+from hookbrook.http.pace import Flow, Pace
 from hookbrook.http.problems import (
-    HeadersTooLarge,
     NotImplementedHere,
     RequestTimeout,
-    UrlTooLong,
     VersionNotSupported,
 )
 
@@ -64,29 +62,6 @@ class State(ServerState):
         self.emptied = asyncio.Event()
         #: Header lines that every response begins with.
         self.preamble = b""
-
-
-class Flow(FlowControl):
-    """Flow control that remembers when we were not reading, since a client cannot be blamed for that time."""
-
-    def __init__(self, transport: asyncio.Transport, now: Callable[[], float]) -> None:
-        super().__init__(transport)
-        self._now = now
-        self._paused_at = 0.0
-        #: When reading was last resumed, and the seconds for which it was paused until then.
-        self.resumed_at = 0.0
-        self.paused_s = 0.0
-
-    def pause_reading(self) -> None:
-        if not self.read_paused:
-            self._paused_at = self._now()
-            super().pause_reading()
-
-    def resume_reading(self) -> None:
-        if self.read_paused:
-            self.resumed_at = self._now()
-            self.paused_s += self.resumed_at - self._paused_at
-            super().resume_reading()
 
 
 class Protocol(HttpToolsProtocol):
@@ -121,13 +96,7 @@ class Protocol(HttpToolsProtocol):
         self._head_bytes = 0
         # of the body that is arriving
         self._coding_known = False
-        self._body_watched = False
-        self._body_live = False
-        self._excused = False
-        self._body_bytes = 0
-        self._body_started = 0.0
-        self._body_paused_s = 0.0
-        self._last_byte = 0.0
+        self._pace: Pace | None = None
         self._quiet_bytes = 0
         # of the timer
         self._deadline = NEVER
@@ -158,8 +127,6 @@ class Protocol(HttpToolsProtocol):
         if self.active is not None:
             self._record(self.active, CLIENT_CLOSED)
             self.active.lose()
-        for exchange in self.waiting:
-            exchange.lose()
         self.waiting.clear()
         self.flow.resume_writing()
         self.parser = None  # type: ignore[assignment]
@@ -252,8 +219,7 @@ class Protocol(HttpToolsProtocol):
         self.headers = []  # trailers go here, away from what the application holds (RFC 9110 section 6.5.1)
         self._phase = BODY
         self._coding_known = False
-        self._body_watched = False
-        self._deadline = NEVER
+        self._pace = None
         if self.active is None:
             self._start(exchange)
         else:
@@ -263,12 +229,8 @@ class Protocol(HttpToolsProtocol):
     def _judge_head(self) -> bool:
         """Whether the head asks for another protocol; raises a `Problem` if it cannot be served."""
         limits = self.limits
-        if len(self.url) > limits.url_bytes:
-            raise _url_too_long(limits)
-        if len(self.headers) > limits.header_count:
-            raise _too_many_headers(limits)
-        if not self._fresh and self._head_size() > limits.head_bytes:
-            raise _head_too_large(limits)
+        # A head that began and ended within one slice is short enough, since no slice is longer.
+        limits.check_head(self.url, self.headers, size=0 if self._fresh else self._head_size())
         if self.active is not None and len(self.waiting) >= limits.pipelined:
             raise TooMany(f"More than {limits.pipelined} requests wait for an answer on this connection.")
         if self.parser.should_upgrade():
@@ -438,28 +400,19 @@ class Protocol(HttpToolsProtocol):
             self._watch(now + self.limits.head_s)
         else:
             self._head_bytes += size
-        if len(self.url) > self.limits.url_bytes:
-            raise _url_too_long(self.limits)
-        if len(self.headers) > self.limits.header_count:
-            raise _too_many_headers(self.limits)
-        if self._head_bytes > self.limits.head_bytes:
-            raise _head_too_large(self.limits)
+        self.limits.check_head(self.url, self.headers, size=self._head_bytes)
 
     def _measure_body(self, size: int, now: float) -> None:
-        self._last_byte = now
-        if self._body_watched:
-            self._body_bytes += size
-            self._quiet_bytes += size
+        if self._pace is None:
+            self._quiet_bytes = 0
+            self._pace = Pace(self.limits, self.flow, self.cycle.scope["headers"], now)
+            self._watch(self._pace.due())
         else:
-            self._watch_body(now)
+            self._quiet_bytes += size
+            self._pace.arrived(size, now)
         # Without a byte of body for so long, it is trailers that come, or extensions of chunks.
         trailers = self.headers
-        if (
-            self._quiet_bytes > self.limits.head_bytes
-            or len(trailers) > self.limits.header_count
-            or (trailers and self._head_size() > self.limits.head_bytes)
-        ):
-            raise HeadersTooLarge(f"The trailers are longer than {self.limits.head_bytes} bytes.")
+        self.limits.check_trailers(trailers, size=max(self._quiet_bytes, self._head_size() if trailers else 0))
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -484,8 +437,8 @@ class Protocol(HttpToolsProtocol):
             self._watch(self._deadline)
         elif self._lingering:
             self.transport.abort()
-        elif self._phase == BODY:
-            self._judge_pace(now)
+        elif self._phase == BODY and self._pace is not None:
+            self._judge_pace(self._pace, now)
         elif self._phase == HEAD:
             self._judge_head_time(now)
         else:
@@ -499,42 +452,12 @@ class Protocol(HttpToolsProtocol):
         else:
             self._refuse(RequestTimeout(f"The head of the request was not complete within {self.limits.head_s:g} s."))
 
-    def _watch_body(self, now: float) -> None:
-        self._body_watched = True
-        self._excused = False
-        self._body_bytes = self._quiet_bytes = 0
-        self._body_started = now
-        self._body_paused_s = self.flow.paused_s
-        self._body_live = any(
-            name == b"content-type" and value.partition(b";")[0].strip().lower() in self.limits.live_types
-            for name, value in self.cycle.scope["headers"]
-        )
-        self._watch(self._pace_due())
-
-    def _judge_pace(self, now: float) -> None:
-        if self.flow.read_paused or self.cycle.expects_continue:
-            # It is we who do not read, or have not yet said `100 Continue`.
-            self._excused = True
-            self._watch(now + self.limits.body_grace_s)
-        elif self._excused:
-            # That ended since the last look, nobody knows when, so the time counts from now.
-            self._excused = False
-            self._body_started = self._last_byte = now
-            self._watch(self._pace_due())
-        elif (due := self._pace_due()) > now:
-            self._watch(due)
+    def _judge_pace(self, pace: Pace, now: float) -> None:
+        look_again = pace.look(now, uninvited=self.cycle.expects_continue)
+        if look_again > now:
+            self._watch(look_again)
         else:
             self._refuse(RequestTimeout("The body of the request arrives too slowly."))
-
-    def _pace_due(self) -> float:
-        """When the body will have been too slow, should no further byte come."""
-        limits = self.limits
-        idle = max(self._last_byte, self.flow.resumed_at) + limits.body_idle_s
-        if self._body_live:
-            return idle
-        paused_s = self.flow.paused_s - self._body_paused_s
-        average = self._body_started + paused_s + limits.body_grace_s + self._body_bytes / limits.body_rate
-        return min(idle, average)
 
 
 def _problem_of(error: httptools.HttpParserError) -> Problem:
@@ -545,19 +468,3 @@ def _problem_of(error: httptools.HttpParserError) -> Problem:
         return BadRequest(f"The request is not valid HTTP/1.1: {cause or error}.")
     log.error("reading a request failed", exc_info=cause)
     return Problem()
-
-
-def _url_too_long(limits: Limits) -> Problem:
-    return UrlTooLong(f"The URL is longer than {limits.url_bytes} bytes.", extra={"limit": limits.url_bytes})
-
-
-def _too_many_headers(limits: Limits) -> Problem:
-    return HeadersTooLarge(
-        f"The request has more than {limits.header_count} header fields.", extra={"limit": limits.header_count}
-    )
-
-
-def _head_too_large(limits: Limits) -> Problem:
-    return HeadersTooLarge(
-        f"The header fields are longer than {limits.head_bytes} bytes.", extra={"limit": limits.head_bytes}
-    )
