@@ -53,7 +53,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
 
 def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
     texts = {
-        "host": "::1", "port": "80", "store": "sqlite:////var/log.db", "dev": "yes",
+        "host": "::1", "port": "80", "store": "sqlite:////var/log.db", "dev": "no",
         "public_url": "https://hooks.example.com/", "allowed_hosts": "a.example,*.b.example",
         "allowed_origins": "https://app.example.com", "public_channels": "news,status.*",
         "allow_networks": "10.0.0.0/8, 127.0.0.1/32:8080", "deny_networks": "10.1.0.0/16",
@@ -155,6 +155,13 @@ def test_the_open_mode_needs_a_loopback_host(tmp_path: Path, host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost", "LOCALHOST"])
 def test_loopback_hosts_may_be_open(tmp_path: Path, host: str) -> None:
     assert load({"dev": True, "host": host}, {}, tmp_path).dev
+
+
+@pytest.mark.parametrize("name", ["public_url", "allowed_hosts"])
+def test_open_to_everybody_and_reachable_by_name_do_not_go_together(tmp_path: Path, name: str) -> None:
+    value = {"public_url": "https://hooks.example.com", "allowed_hosts": "hooks.example.com"}[name]
+    assert refused(tmp_path, flags={"dev": True, name: value}).key == "dev"
+    assert load({"dev": False, name: value}, {}, tmp_path).dev is False
 
 
 def test_the_lifetimes_of_tokens_must_fit_each_other(tmp_path: Path) -> None:

@@ -369,6 +369,11 @@ def _check_together(settings: Settings) -> Settings:
     """What no single value shows."""
     if settings.dev and not is_loopback(settings.host):
         raise ConfigError("dev", "is open to whoever can connect, so it needs a loopback host such as 127.0.0.1")
+    if settings.dev and (settings.public_url or settings.allowed_hosts):
+        # A tunnel or proxy connects from this very machine; only the name that it was called by gives others away.
+        raise ConfigError(
+            "dev", "is open to whoever can connect, so it goes with neither public_url nor allowed_hosts; leave it out"
+        )
     if settings.token_lifetime > settings.max_token_lifetime:
         raise ConfigError("token_lifetime", "must not be longer than max_token_lifetime")
     return settings
