@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from hookbrook.cli import deliveries, endpoints, events, keys, sources
 from hookbrook.cli.serve import add_serve
@@ -68,6 +67,8 @@ def run() -> None:
     try:
         app()
     except HookbrookError as error:
+        from rich.console import Console
+
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]hookbrook:[/] {_escape(str(error))}")
         sys.exit(1)
     except KeyboardInterrupt:

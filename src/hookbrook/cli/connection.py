@@ -3,14 +3,15 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from urllib.parse import quote
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from hookbrook import Hookbrook
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Url = Annotated[
     str | None,
@@ -47,6 +48,9 @@ def show_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, emp
     if not rows:
         print(empty, file=sys.stderr)
         return
+    # Imported late: `publish` draws no table, and would wait for it at each call.
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.removesuffix("_at").replace("_", " "), overflow="fold")
@@ -55,7 +59,9 @@ def show_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, emp
     console().print(table)
 
 
-def console() -> Console:
+def console() -> "Console":
+    from rich.console import Console
+
     # In a pipe nothing is folded to eighty columns.
     return Console(soft_wrap=not sys.stdout.isatty(), highlight=False, width=None if sys.stdout.isatty() else 10_000)
 

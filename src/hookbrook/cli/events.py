@@ -2,14 +2,17 @@
 
 import json
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import typer
+from msgspec import Raw
 
 from hookbrook import Event, Hookbrook, Reset
 from hookbrook.cli.connection import AsJson, Key, Url, connect, fail, show
+from hookbrook.core.event import is_json, is_utf8
 
 
 def publish(
@@ -20,7 +23,10 @@ def publish(
     type: Annotated[str, typer.Option("--type", "-t", help="What kind of event.")] = "message",
     id: Annotated[str | None, typer.Option("--id", help="The same id again is the same event.")] = None,
     text: Annotated[bool, typer.Option("--text", help="Text even if it looks like JSON.")] = False,
-    file: Annotated[Path | None, typer.Option("--file", help="Read the data from a file, byte for byte.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", exists=True, dir_okay=False, readable=True, help="Read the data from a file."),
+    ] = None,
     lines: Annotated[
         bool, typer.Option("--lines", help="Each line of standard input is an event, published as it comes.")
     ] = False,
@@ -63,17 +69,10 @@ def _data(data: str | None, file: Path | None, *, text: bool) -> Any:
 
 
 def _value(raw: bytes, *, text: bool) -> Any:
-    """What the bytes are: JSON, text or neither."""
-    try:
-        decoded = raw.decode()
-    except UnicodeDecodeError:
-        return raw
-    if text:
-        return decoded
-    try:
-        return json.loads(decoded)
-    except ValueError:
-        return decoded
+    """What the bytes are: JSON, which is passed on as it is written, text, or neither."""
+    if not text and is_json(raw):
+        return Raw(raw)
+    return raw.decode() if is_utf8(raw) else raw
 
 
 def _lines(stream: BinaryIO, *, text: bool) -> Iterator[Any]:
@@ -96,6 +95,8 @@ def tail(
 
     `hookbrook tail 'chat.*' --last 10`
     """
+    if sum(start is not None for start in (last, since, after)) > 1:
+        fail("give one of --last, --since and --after")
     with connect(url, key) as brook:
         for event in _follow(brook, channels, type or [], last, since, after):
             print(_line(event) if not as_json else _as_json(event), flush=True)
@@ -133,7 +134,11 @@ def _as_json(event: Event) -> str:
         "source": event.source,
         "time": event.time.isoformat(),
         "content_type": event.content_type,
-        "data": event.data.hex() if isinstance(event.data, bytes) else event.data,
+        **_data_members(event.data),
         "cursor": event.cursor,
     }
     return json.dumps(facts, ensure_ascii=False)
+
+
+def _data_members(data: Any) -> dict[str, Any]:
+    return {"data_base64": b64encode(data).decode()} if isinstance(data, bytes) else {"data": data}

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Mapping
 from inspect import Parameter, Signature
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ import typer
 
 from hookbrook.cli.logs import configure
 from hookbrook.config import Settings, describe, load
+from hookbrook.errors import ConfigError
 
 #: The settings that are switches rather than values.
 SWITCHES = ("dev",)
@@ -45,6 +47,7 @@ def _parameter(name: str, flag: str, default: str, about: str) -> Parameter:
 
 def _serve(flags: Mapping[str, object]) -> None:
     settings = load(flags, os.environ, Path.cwd())
+    _check_key_folder(settings)
     configure(settings.log_level, settings.log_format)
     # The server and its libraries take half a second to import; a wrong setting is told before that.
     from hookbrook.app import run
@@ -70,9 +73,28 @@ def _announce(settings: Settings, port: int, admin_key: str | None) -> None:
             file=sys.stderr,
         )
         return
-    path = settings.admin_key_path
-    # O_EXCL: never follow a link or overwrite a file that somebody put there.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(admin_key + "\n")
+    path = _write_new(settings.admin_key_path, admin_key + "\n")
     logger.info("the administrator's key is in %s", path)
+
+
+def _write_new(path: Path, text: str) -> Path:
+    """Write a file of mode 0600 that did not exist; beside it, if it did: it may hold the key of another log."""
+    for number in count():
+        chosen = path.with_name(f"{path.name}.{number}") if number else path
+        try:
+            # O_EXCL: never follow a link or overwrite a file that somebody put there.
+            descriptor = os.open(chosen, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            continue
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        return chosen
+    raise AssertionError("count() does not end")
+
+
+def _check_key_folder(settings: Settings) -> None:
+    """The first start makes a key that is known only once, so there must be a place for it before it is made."""
+    folder = settings.admin_key_path.parent
+    if settings.dev or settings.store_path.exists() or sys.stderr.isatty() or os.access(folder, os.W_OK | os.X_OK):
+        return
+    raise ConfigError("admin_key_file", f"cannot write in {folder}. Make the folder and let this user write there.")

@@ -97,13 +97,16 @@ class Press:
         )
         content_type, kind, data = _content(item, field)
         time = None if item.time is None else parse_time(item.time, f"{field}time")
-        return self._event(channels, item.type, item.id or id, time, content_type, kind, data, field)
+        chosen = id if item.id is None else item.id
+        return self._event(channels, item.type, chosen, time, content_type, kind, data, field)
 
     def cloud_event(self, item: CloudEvent, channel: str | None, field: str = "") -> NewEvent:
         """A structured CloudEvent; the channel is said beside it, or is its `subject`."""
         name = channel or item.subject
         if name is None:
             raise Invalid.of("channel", "say ?channel=, or give the CloudEvent a subject that is a channel")
+        if item.datacontenttype is not None:
+            check_content_type(f"{field}datacontenttype", item.datacontenttype)
         content = content_of(item, field)
         channels = (check_name("channel" if channel else f"{field}subject", name),)
         return self._event(

@@ -1,5 +1,7 @@
 """Which door a request goes to: the hot ones directly, everything else to the management API."""
 
+from urllib.parse import unquote
+
 from hookbrook.errors import MethodNotAllowed
 from hookbrook.http.history import History, accept
 from hookbrook.http.ingest import Ingest
@@ -26,7 +28,8 @@ class Doors:
         self._api = api
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path: str = scope["path"]
+        # Below a host program's own path, ASGI's `path` begins with that.
+        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         if path.startswith(CHANNELS) and len(path) > len(CHANNELS):
             await self._channel(scope, receive, send, path[len(CHANNELS) :])
         elif path == EVENTS:
@@ -36,9 +39,9 @@ class Doors:
             await self._stream(scope, receive, send)
         elif path.startswith(INGEST):
             await self._ingest(scope, receive, send)
-        elif path.startswith(EVENTS + "/") and "/" not in path[len(EVENTS) + 1 :]:
+        elif path.startswith(EVENTS + "/") and (event_id := _last_segment(scope, EVENTS + "/")):
             _check_method(scope, *_READ)
-            await self._history.event(scope, send, path[len(EVENTS) + 1 :])
+            await self._history.event(scope, send, event_id)
         else:
             await self._api(scope, receive, send)
 
@@ -57,6 +60,13 @@ class Doors:
             await self._publish.events(scope, receive, send)
         else:
             await self._history.page(scope, send)
+
+
+def _last_segment(scope: Scope, prefix: str) -> str:
+    """What follows the prefix if it is one segment, decoded; "" otherwise. An id may hold an escaped slash."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    _, found, segment = raw.decode("latin-1").partition(prefix)
+    return unquote(segment) if found and "/" not in segment else ""
 
 
 def _check_method(scope: Scope, *allowed: str) -> None:

@@ -55,7 +55,7 @@ class History:
             following = str((await self._store.bounds()).epochs.cursor(scanned_to))
         data = b",".join(to_json(event, channels=_visible(event, principal)) for event in events)
         body = b'{"data":[%b],"next":%b}' % (data, msgspec.json.encode(following))
-        await _send(send, scope, body, b"application/json", vary=channel is not None)
+        await _send(send, scope, body, b"application/json", vary=True)
 
     async def _collect(self, query: Query, after: int, limit: int) -> tuple[list[Event], int, int]:
         events: list[Event] = []
@@ -74,6 +74,9 @@ class History:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         while after < end and scope["method"] != "HEAD":
             page = await self._store.read(query, after=after, limit=MAX_LIMIT)
+            if page.oldest > after + 1:
+                # Trimmed while the client took its time. A connection that is cut says so; a gap would say nothing.
+                raise Gone("The log was trimmed past the place that this export had reached.")
             lines = [to_json(event, channels=_visible(event, principal)) + b"\n" for event in page.events]
             if lines:
                 await send({"type": "http.response.body", "body": b"".join(lines), "more_body": True})

@@ -5,6 +5,7 @@ Plain ASGI, decoded with msgspec: this is the hottest write path. Nothing is ans
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from urllib.parse import quote
 
 import msgspec
 
@@ -15,16 +16,17 @@ from hookbrook.core.event import Appended, NewEvent
 from hookbrook.core.ids import MAX_ID_LENGTH, check_id, new_id
 from hookbrook.core.key import Scope as KeyScope
 from hookbrook.core.publication import Press, parse_array, parse_cloud_event, parse_cloud_events, parse_one
-from hookbrook.errors import BadRequest, Invalid, Problem, TooLarge, UnsupportedMedia
+from hookbrook.errors import BadRequest, FieldError, Invalid, Problem, TooLarge, UnsupportedMedia
 from hookbrook.http.auth import Principal
-from hookbrook.http.body import read_body, too_large
+from hookbrook.http.body import read_body
 from hookbrook.http.gateway import Gateway
 from hookbrook.http.problems import ClientGone, Receive, Scope, Send
 from hookbrook.http.query import QueryString
 from hookbrook.store.base import IdConflict
 
-#: Base64 takes 4 bytes for 3, and escaped text up to 6 for 1; the envelope of an event has its own names and ids.
-ENCODED_FACTOR = 2
+#: Escaped text takes up to 6 bytes for 1 (Cyrillic from a program that escapes all but ASCII takes 3), base64 4 for 3;
+#: the envelope of an event has its own names and ids.
+ENCODED_FACTOR = 6
 ENVELOPE_BYTES = 8 * 1024
 #: An array is decoded at once and therefore bounded as a whole.
 MAX_ARRAY_BYTES = 32 * 1024 * 1024
@@ -70,7 +72,7 @@ class Publish:
         event = self._press(principal).raw(
             body, _header(headers, b"content-type"), channel, query.one("type") or DEFAULT_TYPE, _key(headers)
         )
-        await self._append_one(event, send)
+        await self._append_one(event, scope, send)
 
     async def events(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /v1/events`: one event, an array, NDJSON or a CloudEvent, told apart by the content type."""
@@ -84,23 +86,21 @@ class Publish:
         elif label in (CLOUDEVENT_TYPE, BATCH_CONTENT_TYPE):
             await self._cloud_events(principal, scope, receive, send, batch=label == BATCH_CONTENT_TYPE)
         elif label in ("", "application/json", "text/json", "application/x-www-form-urlencoded"):
-            await self._json(principal, headers, receive, send)
+            await self._json(principal, scope, receive, send)
         else:
             raise UnsupportedMedia(
                 f"{label} is not one of application/json, application/x-ndjson, {CLOUDEVENT_TYPE}. "
                 "To publish a body of any type as it is, POST it to /v1/channels/{channel}."
             )
 
-    async def _json(
-        self, principal: Principal, headers: list[tuple[bytes, bytes]], receive: Receive, send: Send
-    ) -> None:
-        body = await read_body(receive, headers, limit=MAX_ARRAY_BYTES, limit_name="bytes of one array")
-        key = _key(headers)
+    async def _json(self, principal: Principal, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await self._whole(scope, receive)
+        key = _key(scope["headers"])
         press = self._press(principal)
         if not body.lstrip(b" \t\r\n").startswith(b"["):
             event = press.publication(parse_one(body), id=key)
             principal.require_publish(event.channels)
-            await self._append_one(event, send)
+            await self._append_one(event, scope, send)
             return
         items = parse_array(body)
         self._check_count(len(items))
@@ -111,24 +111,28 @@ class Publish:
         self, principal: Principal, scope: Scope, receive: Receive, send: Send, *, batch: bool
     ) -> None:
         channel = QueryString(scope["query_string"]).one("channel")
-        body = await read_body(receive, scope["headers"], limit=MAX_ARRAY_BYTES, limit_name="bytes of one array")
+        body = await self._whole(scope, receive)
         press = self._press(principal)
         if not batch:
             event = press.cloud_event(parse_cloud_event(body), channel)
             principal.require_publish(event.channels)
-            await self._append_one(event, send)
+            await self._append_one(event, scope, send)
             return
         items = parse_cloud_events(body)
         self._check_count(len(items))
         events = [press.cloud_event(item, channel, f"[{n}].") for n, item in enumerate(items)]
         await self._append_all(principal, events, send)
 
-    async def _append_one(self, event: NewEvent, send: Send) -> None:
+    async def _whole(self, scope: Scope, receive: Receive) -> bytes:
+        limit = max(MAX_ARRAY_BYTES, self._line_bytes)
+        return await read_body(receive, scope["headers"], limit=limit, limit_name="of events in one request")
+
+    async def _append_one(self, event: NewEvent, scope: Scope, send: Send) -> None:
         (result,) = await self._appender.append((event,))
         reply = _encode(_reply(result))
         head = [*_JSON_HEADERS, (b"content-length", b"%d" % len(reply))]
         if not result.duplicate:
-            head.append((b"location", b"/v1/events/" + result.id.encode()))
+            head.append((b"location", _location(scope, result.id)))
         await _answer(send, 200 if result.duplicate else 201, head, reply)
 
     async def _append_all(self, principal: Principal, events: Sequence[NewEvent], send: Send) -> None:
@@ -137,6 +141,7 @@ class Publish:
         try:
             results = await self._appender.append(events) if events else []
         except IdConflict as exc:
+            exc.errors = [FieldError(f"[{exc.index}].id", "was already used for an event with other content")]
             exc.extra = {"index": exc.index}
             raise
         reply = _encode([_reply(result) for result in results])
@@ -148,22 +153,24 @@ class Publish:
     ) -> None:
         """Each line is appended and fanned out as it arrives; the lines before a bad one stand."""
         upload = Upload(self._gateway, principal, _key(headers))
-        limit = ENCODED_FACTOR * self._settings.max_event_bytes + ENVELOPE_BYTES
-        rest = b""
+        lines = Lines()
         more = True
         while more:
             message = await receive()
             if message["type"] != "http.request":
                 raise ClientGone("the client went away in the middle of its lines")
             more = message.get("more_body", False)
-            *lines, rest = (rest + message.get("body", b"")).split(b"\n")
-            if not more:
-                lines.append(rest)
-            await upload.take(lines)
-            if more and len(rest) > limit:
-                raise upload.told(too_large(limit, "bytes of one line"))
+            await upload.take(lines.feed(message.get("body", b"")))
+            if lines.unfinished > self._line_bytes:
+                raise upload.too_long(self._line_bytes)
+        await upload.take(lines.end())
         reply = _encode(upload.receipt)
         await _answer(send, 200, [*_JSON_HEADERS, (b"content-length", b"%d" % len(reply))], reply)
+
+    @property
+    def _line_bytes(self) -> int:
+        """What the JSON of one event may take."""
+        return ENCODED_FACTOR * self._settings.max_event_bytes + ENVELOPE_BYTES
 
     def _check_count(self, count: int) -> None:
         limit = self._settings.max_batch_events
@@ -175,6 +182,32 @@ class Publish:
 
     def _press(self, principal: Principal) -> Press:
         return press_for(self._gateway, principal)
+
+
+class Lines:
+    """Cuts a body into lines as it arrives. What is unfinished is not looked at again with every piece."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes of the line that has not ended yet."""
+        return len(self._rest)
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The lines that this piece completes."""
+        *lines, rest = piece.split(b"\n")
+        if lines:
+            self._rest += lines[0]
+            lines[0] = bytes(self._rest)
+            self._rest.clear()
+        self._rest += rest
+        return lines
+
+    def end(self) -> list[bytes]:
+        """The last line, if it did not end with a line end."""
+        return [bytes(self._rest)] if self._rest else []
 
 
 class Upload:
@@ -207,12 +240,7 @@ class Upload:
                 refusal = problem
                 break
             numbers.append(self._line)
-        try:
-            await self._append(events, numbers)
-        except IdConflict as conflict:
-            await self._append(events[: conflict.index], numbers)
-            self._line = numbers[conflict.index]
-            raise self.told(conflict) from None
+        await self._append(events, numbers)
         if refusal is not None:
             raise self.told(refusal) from None
 
@@ -222,18 +250,29 @@ class Upload:
         return event
 
     async def _append(self, events: Sequence[NewEvent], numbers: Sequence[int]) -> None:
-        if not events:
-            return
-        try:
-            results = await self._gateway.appender.append(events)
-        except IdConflict:
-            raise
-        except Problem as problem:
-            self._line = numbers[0]
-            raise self.told(problem) from None
-        self.receipt.accepted += len(results)
-        self.receipt.duplicates += sum(result.duplicate for result in results)
-        self.receipt.cursor = results[-1].cursor
+        """All of them; or, if one of them conflicts with the log, those before it."""
+        conflict: IdConflict | None = None
+        while events:
+            try:
+                results = await self._gateway.appender.append(events)
+            except IdConflict as exc:
+                conflict, events = exc, events[: exc.index]
+                continue
+            except Problem as problem:
+                self._line = numbers[0]
+                raise self.told(problem) from None
+            self.receipt.accepted += len(results)
+            self.receipt.duplicates += sum(result.duplicate for result in results)
+            self.receipt.cursor = results[-1].cursor
+            break
+        if conflict is not None:
+            self._line = numbers[len(events)]
+            raise self.told(conflict) from None
+
+    def too_long(self, limit: int) -> Problem:
+        """The refusal of the line that is arriving."""
+        self._line += 1
+        return self.told(TooLarge(f"A line may have {limit} bytes.", extra={"limit": limit}))
 
     def told(self, problem: Problem) -> Problem:
         """The problem with what a client needs to go on: the line, how many were accepted, and the last cursor."""
@@ -262,6 +301,11 @@ def _pieces(lines: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
 
 def _reply(result: Appended) -> Reply:
     return Reply(id=result.id, cursor=result.cursor, duplicate=result.duplicate)
+
+
+def _location(scope: Scope, event_id: str) -> bytes:
+    """Where the event can be read: an id may hold what means something else in a path."""
+    return f"{quote(scope.get('root_path', ''))}/v1/events/{quote(event_id, safe=':@')}".encode()
 
 
 def _header(headers: list[tuple[bytes, bytes]], name: bytes) -> str:

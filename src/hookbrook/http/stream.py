@@ -12,7 +12,7 @@ from hookbrook.errors import Invalid
 from hookbrook.http.auth import Principal
 from hookbrook.http.gateway import Gateway
 from hookbrook.http.history import time_of, wanted_events
-from hookbrook.http.problems import Receive, Scope, Send
+from hookbrook.http.problems import ClientGone, Receive, Scope, Send
 from hookbrook.http.query import QueryString
 from hookbrook.store.base import Query
 from hookbrook.stream import position
@@ -22,8 +22,10 @@ from hookbrook.stream.subscription import Format, Subscription
 
 #: Bytes that may wait for one client before its reader stops and goes on from the log later.
 SINK_BYTES = 64 * 1024
-#: A client that accepts no byte for so long is gone, or as good as.
+#: A client that does not take `PIECE_BYTES` in so long is gone, or as good as.
 STALLED_S = 60.0
+#: What is sent at once. A frame may have many megabytes, and whoever takes them slowly is not stalled.
+PIECE_BYTES = 64 * 1024
 
 _HEADERS = [
     (b"content-type", b"text/event-stream"),
@@ -35,9 +37,10 @@ _HEADERS = [
 
 
 class Stream:
-    def __init__(self, gateway: Gateway, hub: Hub) -> None:
+    def __init__(self, gateway: Gateway, hub: Hub, *, stalled_s: float = STALLED_S) -> None:
         self._gateway = gateway
         self._hub = hub
+        self._stalled_s = stalled_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, channel: str | None = None) -> None:
         principal = self._gateway.auth.authenticate(scope)
@@ -51,7 +54,7 @@ class Stream:
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body", "body": b""})
             return
-        sink = AsgiSink(receive, send)
+        sink = AsgiSink(receive, send, stalled_s=self._stalled_s)
         reader = self._hub.open(
             subscription,
             sink,
@@ -94,6 +97,7 @@ def _subscription(principal: Principal, query: QueryString, wanted: Query) -> Su
         channels=wanted.channels,
         types=wanted.types,
         format=Format(name),
+        control=query.number("control", default=0, low=0, high=1) == 1,
         may_see=may_see,
     )
 
@@ -101,9 +105,10 @@ def _subscription(principal: Principal, query: QueryString, wanted: Query) -> Su
 class AsgiSink:
     """`Sink` over ASGI's `send`. `run` is the stream's life."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, *, stalled_s: float = STALLED_S) -> None:
         self._receive = receive
         self._send = send
+        self._stalled_s = stalled_s
         self._waiting: list[bytes] = []
         self._size = 0
         self._wake = asyncio.Event()
@@ -124,36 +129,38 @@ class AsgiSink:
         self._wake.set()
 
     async def run(self, reader: Reader) -> None:
-        """Send what is written until the client leaves, stalls, or the stream is closed."""
+        """Send what is written until the client leaves or the stream is closed; raises `ClientGone` if it stalls."""
         watcher = asyncio.create_task(self._watch())
         try:
             reader.resume()
             while not self._left:
                 await self._wake.wait()
                 self._wake.clear()
-                if self._left:
-                    return
                 await self._flush(reader)
                 if self._ending and not self._waiting:
-                    await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+                    await self._send_in_time(b"", more=False)
                     return
-        except TimeoutError:
-            # It took no byte for STALLED_S. Returning without an end makes the server cut the connection.
-            return
         finally:
             reader.gone()
             watcher.cancel()
 
     async def _flush(self, reader: Reader) -> None:
         while self._waiting and not self._left:
-            was_full = self.full
             chunk = b"".join(self._waiting)
             self._waiting.clear()
-            async with asyncio.timeout(STALLED_S):
-                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+            for start in range(0, len(chunk), PIECE_BYTES):
+                await self._send_in_time(chunk[start : start + PIECE_BYTES], more=True)
             self._size -= len(chunk)
-            if was_full and not self.full:
+            if not self.full:
+                # It may have been full only while this was sent; a reader that did not stop takes no notice.
                 reader.resume()
+
+    async def _send_in_time(self, piece: bytes, *, more: bool) -> None:
+        try:
+            async with asyncio.timeout(self._stalled_s):
+                await self._send({"type": "http.response.body", "body": piece, "more_body": more})
+        except TimeoutError:
+            raise ClientGone(f"the client took no byte for {self._stalled_s:g} s") from None
 
     async def _watch(self) -> None:
         """Notice the client leaving even while there is nothing to send."""

@@ -7,13 +7,14 @@ from its seq.
 
 from collections.abc import Callable, Sequence
 
+from hookbrook.core.cursor import Epochs
 from hookbrook.core.event import Event
 from hookbrook.store.base import Bounds, Log
 from hookbrook.stream.subscription import Entry
 
 #: Enough for a client that reconnects within seconds at thousands of events per second.
 MAX_ENTRIES = 16_384
-#: Bytes of event data held; a frame of the same size may be held beside it.
+#: Bytes of events held, with the requests that brought them; frames of the same size may be held beside it.
 MAX_BYTES = 64 * 1024 * 1024
 #: The oldest entries go in blocks, because removing from the front of a list moves all the others.
 TRIM_FRACTION = 4
@@ -31,15 +32,22 @@ class Feed:
         self._listener: Callable[[Sequence[Entry]], None] = lambda _entries: None
         #: The newest seq that readers may be given.
         self.tail = 0
+        self._epochs = Epochs(())
 
     def start(self, listener: Callable[[Sequence[Entry]], None]) -> Bounds:
         self._listener = listener
         bounds = self._log.follow(self._committed)
         self.tail = bounds.tail
+        self._epochs = bounds.epochs
         return bounds
 
     def stop(self) -> None:
         self._log.unfollow(self._committed)
+
+    @property
+    def cursor(self) -> str:
+        """The position of the tail."""
+        return self._entries[-1].event.cursor if self._entries else str(self._epochs.cursor(self.tail))
 
     def after(self, seq: int, limit: int) -> list[Entry] | None:
         """Up to `limit` entries that follow the seq, or None if the feed does not reach back that far."""
@@ -54,7 +62,7 @@ class Feed:
     def _committed(self, events: Sequence[Event]) -> None:
         entries = [Entry(event) for event in events]
         self._entries += entries
-        self._bytes += sum(len(event.data) for event in events)
+        self._bytes += sum(map(_size, events))
         self.tail = events[-1].seq
         if len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
             self._shrink()
@@ -65,9 +73,13 @@ class Feed:
         budget = self._max_bytes - self._max_bytes // TRIM_FRACTION
         size = count = 0
         for entry in reversed(self._entries):
-            size += len(entry.event.data)
+            size += _size(entry.event)
             if count == keep or size > budget:
                 break
             count += 1
         del self._entries[: len(self._entries) - count]
-        self._bytes = sum(len(entry.event.data) for entry in self._entries)
+        self._bytes = sum(_size(entry.event) for entry in self._entries)
+
+
+def _size(event: Event) -> int:
+    return len(event.data) + len(event.request or b"")

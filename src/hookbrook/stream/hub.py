@@ -1,19 +1,17 @@
 """The hub: knows all readers, finds those of an event, keeps their connections alive, and sends them away."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
-from hookbrook.core.channel import PatternIndex
+from hookbrook.core.channel import RESERVED, PatternIndex, matches_any
+from hookbrook.core.event import Event
 from hookbrook.core.sse import control
 from hookbrook.store.base import Log
 from hookbrook.stream.feed import Feed
 from hookbrook.stream.reader import Reader
 from hookbrook.stream.sink import Sink
 from hookbrook.stream.subscription import Entry, Subscription
-
-logger = logging.getLogger("hookbrook.stream")
 
 #: What clients are told to wait before they reconnect, spread so that they do not all come back at once.
 RETRY_MS = (1000, 3000)
@@ -26,8 +24,18 @@ BEAT_SLICES = 15
 
 
 class Hub:
-    def __init__(self, log: Log, *, clock: Callable[[], int], rng: Random, heartbeat_s: float = 15.0) -> None:
-        self.feed = Feed(log)
+    """All methods belong to one event loop.
+
+    Args:
+        clock: microseconds since the Unix epoch, for readers whose right to listen ends.
+        rng: spreads the moments at which clients come back.
+        feed: one of another size than the usual.
+    """
+
+    def __init__(
+        self, log: Log, *, clock: Callable[[], int], rng: Random, heartbeat_s: float = 15.0, feed: Feed | None = None
+    ) -> None:
+        self.feed = Feed(log) if feed is None else feed
         self._log = log
         self._clock = clock
         self._rng = rng
@@ -35,6 +43,7 @@ class Hub:
         self._live: dict[str, PatternIndex[Reader]] = {}
         self._readers: list[set[Reader]] = [set() for _ in range(BEAT_SLICES)]
         self._slice_of: dict[Reader, set[Reader]] = {}
+        self._turn = 0
         self._beating: asyncio.Task[None] | None = None
         self.draining = False
 
@@ -57,7 +66,12 @@ class Hub:
     def open(
         self, subscription: Subscription, sink: Sink, *, after: int | None, expires: int | None, greeting: bytes = b""
     ) -> Reader:
-        """A new reader from just after the seq, or from now on. Call its `resume` once the response has begun."""
+        """A new reader from just after the seq, or from now on. Call its `resume` once the response has begun.
+
+        While the hub drains, the reader is told so and ended at once.
+        """
+        if greeting:
+            sink.write(greeting)
         reader = Reader(
             subscription,
             feed=self.feed,
@@ -73,8 +87,8 @@ class Hub:
         piece = min(self._readers, key=len)
         piece.add(reader)
         self._slice_of[reader] = piece
-        if greeting:
-            sink.write(greeting)
+        if self.draining:
+            self._send_away(reader)
         return reader
 
     async def drain(self, window_s: float) -> None:
@@ -84,9 +98,12 @@ class Hub:
         steps = max(1, -(-len(readers) // DRAIN_STEP))
         for step in range(steps):
             for reader in readers[step * DRAIN_STEP : (step + 1) * DRAIN_STEP]:
-                retry = self._rng.randint(*DRAIN_RETRY_MS)
-                reader.end(control("hookbrook.drain", {"retry_ms": retry}, retry_ms=retry))
+                self._send_away(reader)
             await asyncio.sleep(window_s / steps if steps > 1 else 0)
+
+    def _send_away(self, reader: Reader) -> None:
+        retry = self._rng.randint(*DRAIN_RETRY_MS)
+        reader.end(control("hookbrook.drain", {"retry_ms": retry}, retry_ms=retry))
 
     def _join(self, reader: Reader) -> None:
         index = self._live.setdefault(reader.subscription.tenant, PatternIndex())
@@ -106,30 +123,48 @@ class Hub:
 
     def _publish(self, entries: Sequence[Entry]) -> None:
         """Each reader gets all of a commit's entries that it wants in one call."""
+        if len(entries) == 1:
+            for reader in self._readers_of(entries[0].event):
+                reader.deliver(entries)
+            return
         wanted: dict[Reader, list[Entry]] = {}
         for entry in entries:
-            event = entry.event
-            index = self._live.get(event.tenant)
-            if index is None:
-                continue
-            for reader in index.match(event.channels):
-                if reader.subscription.wants_type(event.type):
-                    wanted.setdefault(reader, []).append(entry)
+            for reader in self._readers_of(entry.event):
+                theirs = wanted.get(reader)
+                if theirs is None:
+                    wanted[reader] = [entry]
+                else:
+                    theirs.append(entry)
         for reader, theirs in wanted.items():
-            try:
-                reader.deliver(theirs)
-            except Exception:  # one reader's failure must not reach the other readers, nor the publisher
-                logger.exception("a reader failed and was ended")
-                reader.gone()
+            reader.deliver(theirs)
+
+    def _readers_of(self, event: Event) -> list[Reader]:
+        """The live readers that want the event; what they want of types is judged once for all that want the same."""
+        index = self._live.get(event.tenant)
+        if index is None:
+            return []
+        judged: dict[tuple[str, ...], bool] = {(): not event.type.startswith(RESERVED)}
+        found = []
+        for reader in index.match(event.channels):
+            types = reader.subscription.types
+            is_wanted = judged.get(types)
+            if is_wanted is None:
+                is_wanted = judged[types] = matches_any(types, event.type)
+            if is_wanted:
+                found.append(reader)
+        return found
 
     async def _beat(self) -> None:
-        turn = 0
         while True:
             await asyncio.sleep(self._heartbeat_s / BEAT_SLICES)
-            now = self._clock()
-            for reader in tuple(self._readers[turn]):
-                if reader.expires is not None and now >= reader.expires:
-                    reader.end(control("hookbrook.expired", {}))
-                else:
-                    reader.beat()
-            turn = (turn + 1) % BEAT_SLICES
+            self.beat_once()
+
+    def beat_once(self) -> None:
+        """One of the `BEAT_SLICES` turns of a heartbeat: end whose right to listen has ended, keep the others alive."""
+        now = self._clock()
+        for reader in tuple(self._readers[self._turn]):
+            if reader.expires is not None and now >= reader.expires:
+                reader.end(control("hookbrook.expired", {}))
+            else:
+                reader.beat()
+        self._turn = (self._turn + 1) % BEAT_SLICES

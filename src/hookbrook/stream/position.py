@@ -49,8 +49,13 @@ async def resume(log: Log, text: str, *, lenient: bool) -> Start:
 
 async def since(log: Log, time_us: int) -> Start:
     """With the first event appended at or after the time; if some of those were trimmed, with a reset."""
+    # In this order: what is trimmed in between is told.
+    seq = await log.seq_at(time_us)
     bounds = await log.bounds()
-    return Start(after=max(await log.seq_at(time_us), bounds.oldest - 1))
+    if bounds.trimmed and bounds.trimmed >= time_us:
+        oldest, newest = bounds.epochs.cursor(bounds.oldest - 1), bounds.epochs.cursor(bounds.tail)
+        return Start(after=bounds.oldest - 1, reset=reset("trimmed", oldest=str(oldest), newest=str(newest)))
+    return Start(after=max(seq, bounds.oldest - 1))
 
 
 async def last(log: Log, query: Query, count: int) -> Start:

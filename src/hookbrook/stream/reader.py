@@ -10,6 +10,7 @@ sink has drained. So there is no queue per reader to overflow, and no seam betwe
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from enum import Enum
 
 from hookbrook.core.sse import HEARTBEAT, control, with_retry
@@ -36,7 +37,11 @@ class Mode(Enum):
 
 
 class Reader:
-    """Created by the hub; the stream door tells it when its sink drains or its client leaves."""
+    """Created by the hub; the stream door tells it when its sink drains or its client leaves.
+
+    None of the public methods raises: whatever goes wrong at one reader ends that reader alone, and reaches neither the
+    other readers nor the publisher.
+    """
 
     __slots__ = (
         "_closed",
@@ -47,6 +52,7 @@ class Reader:
         "_retry_ms",
         "_sink",
         "_task",
+        "_told_live",
         "_wrote",
         "cursor",
         "expires",
@@ -83,41 +89,70 @@ class Reader:
         self._closed = closed
         self._task: asyncio.Task[None] | None = None
         self._wrote = False
+        self._told_live = False
 
     # Called by the hub
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Write new entries that matched. Only called while live."""
-        sink = self._sink
-        fresh = [entry for entry in entries if entry.seq > self.cursor]
-        for entry in fresh:
-            if sink.full:
-                self._fall_behind(entry.seq - 1)
-                return
-            self._write(entry.frame(self.subscription))
-            self.cursor = entry.seq
+        """Write new entries that matched, in order."""
+        if self.mode is not Mode.LIVE:
+            return
+        sink, subscription = self._sink, self.subscription
+        try:
+            for entry in entries:
+                if entry.seq <= self.cursor:
+                    continue
+                if sink.full:
+                    self._fall_behind(entry.seq - 1)
+                    return
+                self._write(entry.frame(subscription))
+                self.cursor = entry.seq
+        except Exception:  # noqa: BLE001 - see the class
+            self._fail()
 
     def beat(self) -> None:
-        """A heartbeat, unless something was written since the last one or the sink has enough to do."""
-        if not self._wrote and not self._sink.full:
-            self._sink.write(HEARTBEAT)
+        """A sign of life, unless something was written since the last one or the sink has enough to do.
+
+        Whoever asked for it gets the position with it, if the log has moved on without anything for this reader.
+        """
+        if self.mode is Mode.ENDED:
+            return
+        try:
+            if not self._wrote and not self._sink.full:
+                self._show_life()
+        except Exception:  # noqa: BLE001 - see the class
+            self._fail()
         self._wrote = False
+
+    def _show_life(self) -> None:
+        if self.subscription.control and self.mode is Mode.LIVE and self._feed.tail > self.cursor:
+            self.cursor = self._feed.tail
+            self._tell_place("hookbrook.checkpoint")
+        else:
+            self._sink.write(HEARTBEAT)
 
     def end(self, last_words: bytes = b"") -> None:
         """Say why, and close."""
         if self.mode is Mode.ENDED:
             return
-        if last_words:
-            self._sink.write(last_words)
-        self._sink.close()
+        try:
+            if last_words:
+                self._sink.write(last_words)
+            self._sink.close()
+        except Exception:  # noqa: BLE001 - see the class
+            self._fail()
         self.gone()
 
     # Called by the door and its sink
 
     def resume(self) -> None:
         """Go on from the cursor: at the start, and when the sink has drained."""
-        if self.mode is Mode.CATCHING_UP and self._task is None:
+        if self.mode is not Mode.CATCHING_UP or self._task is not None:
+            return
+        try:
             self._pump()
+        except Exception:  # noqa: BLE001 - see the class
+            self._fail()
 
     def gone(self) -> None:
         """The client has left. Nothing is written any more."""
@@ -131,6 +166,13 @@ class Reader:
             self._task.cancel()
             self._task = None
 
+    def _fail(self) -> None:
+        logger.exception("a reader failed and was ended")
+        # Closing may fail for the same reason; the client then leaves by itself.
+        with suppress(Exception):
+            self._sink.close()
+        self.gone()
+
     # Catching up
 
     def _fall_behind(self, cursor: int) -> None:
@@ -140,7 +182,7 @@ class Reader:
 
     def _pump(self) -> None:
         """Move on as far as it goes without awaiting; start reading from the store if the feed does not reach back."""
-        if self._sink.full or self.mode is Mode.ENDED:
+        if self._sink.full:
             return
         entries = self._feed.after(self.cursor, STEP)
         if entries is None:
@@ -155,6 +197,9 @@ class Reader:
             self.cursor = max(self.cursor, self._feed.tail)
             self.mode = Mode.LIVE
             self._join(self)
+            if self.subscription.control and not self._told_live:
+                self._told_live = True
+                self._tell_place("hookbrook.live")
 
     def _take(self, entries: Iterable[Entry]) -> None:
         """Write entries until the sink is full; the cursor follows what was written."""
@@ -165,8 +210,16 @@ class Reader:
             self.cursor = entry.seq
 
     def _start_reading(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._read_page(), name="hookbrook-catch-up")
-        self._task.add_done_callback(self._page_read)
+        self._task = asyncio.get_running_loop().create_task(self._read(), name="hookbrook-catch-up")
+
+    async def _read(self) -> None:
+        try:
+            await self._read_page()
+        except Exception:  # noqa: BLE001 - see the class
+            self._fail()
+        else:
+            self._task = None
+            self.resume()
 
     async def _read_page(self) -> None:
         try:
@@ -183,21 +236,16 @@ class Reader:
         if not self._sink.full:
             self.cursor = max(self.cursor, min(page.scanned_to, self._feed.tail))
 
-    def _page_read(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or self.mode is Mode.ENDED:
-            return
-        self._task = None
-        if (error := task.exception()) is not None:
-            logger.error("a reader failed and was ended", exc_info=error)
-            self.end()
-            return
-        self._pump()
-
     def _tell_trimmed(self, first: int, bounds: Bounds) -> None:
         """The log was trimmed past this reader while it was behind: a gap is told, never hidden."""
         self.cursor = first - 1
         oldest, newest = bounds.epochs.cursor(self.cursor), bounds.epochs.cursor(bounds.tail)
         self._write(reset("trimmed", oldest=str(oldest), newest=str(newest)))
+
+    def _tell_place(self, name: str) -> None:
+        """Only while live: everything up to the tail was written, or is not wanted."""
+        cursor = self._feed.cursor
+        self._sink.write(control(name, {"cursor": cursor}, id=cursor))
 
     def _write(self, frame: bytes) -> None:
         if self._retry_ms is not None:

@@ -12,6 +12,9 @@ from hookbrook.store.base import Query
 
 
 class Format(StrEnum):
+    # A frame is looked up per delivery, and Enum's own hash is a call of Python code.
+    __hash__ = str.__hash__
+
     #: The type as the event's name and the data as published.
     DATA = "data"
     #: The whole event as JSON, without a name, so that `onmessage` sees everything.
@@ -28,6 +31,8 @@ class Subscription:
     #: Type patterns; empty means every type that is not reserved.
     types: tuple[str, ...] = ()
     format: Format = Format.DATA
+    #: Send the routine control events too: `hookbrook.live` and `hookbrook.checkpoint`.
+    control: bool = False
     #: Whether the reader may know that an event is also on this channel.
     may_see: Callable[[str], bool] = lambda _channel: True
 
@@ -49,7 +54,9 @@ class Subscription:
         """The event's channels that this reader may know of; at least the one by which it was found."""
         if len(event.channels) == 1:
             return event.channels
-        return tuple(channel for channel in event.channels if self.may_see(channel))
+        return tuple(
+            channel for channel in event.channels if self.may_see(channel) or matches_any(self.channels, channel)
+        )
 
 
 class Entry:
