@@ -220,6 +220,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--callback-url", required=True, help="where finished replies are posted")
     parser.add_argument("--docs", type=Path, nargs="+", default=[], help="Markdown files, or folders of them")
     parser.add_argument("--work-seconds", type=float, default=1.2, help="how long retrieval takes its time")
+    missing = [name for name in ("ENGINE_WEBHOOK_SECRET", "ENGINE_CALLBACK_SECRET") if not os.environ.get(name)]
+    if missing:
+        parser.error(f"set {' and '.join(missing)}, written whsec_ and base64")
     return parser.parse_args()
 
 

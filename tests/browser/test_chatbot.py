@@ -153,9 +153,18 @@ def wait_for_the_end(page: Page) -> str:
     return page.text_content(".bubble.reply:last-of-type") or ""
 
 
+def reply_of(page: Page) -> str:
+    return str(page.eval_on_selector(".bubble.reply:last-of-type", "each => each.id.replace(/^reply-/, '')"))
+
+
+def channel_of(page: Page) -> str:
+    """As the panel names it."""
+    return page.text_content("#path dd") or ""
+
+
 def text_of_the_engine(demo: Demo, page: Page) -> str:
     """What the engine called back with, without the marks that the page turns into code."""
-    reply = page.eval_on_selector(".bubble.reply:last-of-type", "each => each.id.replace(/^reply-/, '')")
+    reply = reply_of(page)
     events = demo.get("/v1/channels/engine.replies?limit=1000")["data"]
     (text,) = (each["data"]["text"] for each in events if each["data"].get("reply") == reply and "text" in each["data"])
     return str(text).replace("`", "")
@@ -166,6 +175,12 @@ def assert_whole(demo: Demo, page: Page) -> None:
     text = wait_for_the_end(page)
     assert text == text_of_the_engine(demo, page)
     assert len(text.split()) >= 40
+    # The page puts words in order by their numbers; the log itself must hold each of them once.
+    events = demo.get(f"/v1/channels/{channel_of(page)}?limit=1000")["data"]
+    reply = reply_of(page)
+    told = [each["data"] for each in events if each["type"] == "chat.delta" and each["data"]["reply"] == reply]
+    assert [each["n"] for each in told] == list(range(1, len(told) + 1))
+    assert "".join(each["text"] for each in told).replace("`", "") == text
 
 
 def test_a_message_is_answered_and_the_reply_grows_in_visible_steps(demo: Demo, page: Page) -> None:
@@ -251,8 +266,7 @@ def test_two_conversations_do_not_see_each_other(demo: Demo, page: Page, browser
 def test_an_event_that_somebody_publishes_on_the_channel_appears_as_text(demo: Demo, page: Page) -> None:
     ask(page)
     wait_for_the_end(page)
-    channel = page.text_content("#path dd")
-    assert demo.post(f"/v1/channels/{channel}", b"<b>Hello</b> from the terminal!", {}) == 201
+    assert demo.post(f"/v1/channels/{channel_of(page)}", b"<b>Hello</b> from the terminal!", {}) == 201
     page.wait_for_selector(".bubble.note")
     assert page.text_content(".bubble.note") == "Published from elsewhere: <b>Hello</b> from the terminal!"
 
@@ -274,7 +288,7 @@ def test_a_callback_with_a_wrong_signature_appears_nowhere_and_its_refusal_is_in
 ) -> None:
     ask(page)
     wait_for_the_end(page)
-    conversation = (page.text_content("#path dd") or "").removeprefix("chat.")
+    conversation = channel_of(page).removeprefix("chat.")
     forged = "whsec_" + base64.b64encode(b"not the secret of the source").decode()
     assert callback(demo, forged, "forged1", conversation) == 401
 
