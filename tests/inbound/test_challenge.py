@@ -112,4 +112,7 @@ def test_a_fixed_reply_needs_no_value() -> None:
 
 
 def test_a_webhook_that_was_kept_is_acknowledged_as_its_row_says(rows: Mapping[str, Row]) -> None:
-    assert acknowledge(rows["github"]) == Reply(status=200, content_type="text/plain", body=b"")
+    assert acknowledge(rows["github"]) is None
+    recipe = {"recipe": "token", "places": ["header:x-token"]}
+    row = read_row("made", {"title": "Made", "verify": recipe, "acknowledge": {"status": 202, "body": "ok"}})
+    assert acknowledge(row) == Reply(status=202, content_type="text/plain", body=b"ok")

@@ -24,7 +24,8 @@ from slack_sdk.signature import SignatureVerifier
 from hookbrook.inbound.challenge import answer
 from hookbrook.inbound.recipe import Row
 from hookbrook.inbound.request import Request
-from hookbrook.inbound.verify import Reason, Verdict, verify
+from hookbrook.inbound.verdict import Reason, Verdict
+from hookbrook.inbound.verify import verify
 
 NODE = Path(__file__).parents[1] / "node"
 

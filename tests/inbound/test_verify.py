@@ -18,9 +18,11 @@ from hookbrook.core.channel import check_name
 from hookbrook.core.signing import signature_header
 from hookbrook.inbound.challenge import answer
 from hookbrook.inbound.providers import load
-from hookbrook.inbound.recipe import MAX_SIGNATURES, Row, read_row
+from hookbrook.inbound.recipe import Row, read_row
 from hookbrook.inbound.request import Request
-from hookbrook.inbound.verify import Reason, Verdict, dedupe_id, verify
+from hookbrook.inbound.signed import MAX_SIGNATURES
+from hookbrook.inbound.verdict import Reason, Verdict
+from hookbrook.inbound.verify import dedupe_id, verify
 
 NOW = 1_795_000_000
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -40,10 +40,11 @@ from hookbrook.http.gateway import Gateway
 from hookbrook.http.problems import Receive, Scope, Send
 from hookbrook.inbound.challenge import Reply, acknowledge, answer
 from hookbrook.inbound.place import HeaderPlace, QueryPlace
-from hookbrook.inbound.recipe import Acknowledgement, Row, Token
+from hookbrook.inbound.recipe import Row, Token
 from hookbrook.inbound.request import PRIVATE_HEADERS, Request
 from hookbrook.inbound.template import Template
-from hookbrook.inbound.verify import Reason, Verdict, dedupe_id, verify
+from hookbrook.inbound.verdict import Reason, Verdict
+from hookbrook.inbound.verify import dedupe_id, verify
 
 log = logging.getLogger("hookbrook.ingest")
 
@@ -117,8 +118,9 @@ class Ingest:
         if judged.event is None:
             raise judged.verdict.problem()
         [appended] = await self._gateway.appender.append([judged.event])
-        if row.acknowledge != Acknowledgement():
-            return acknowledge(row)
+        reply = acknowledge(row)
+        if reply is not None:
+            return reply
         answered = {"id": appended.id, "cursor": appended.cursor, "duplicate": appended.duplicate}
         return Reply(status=200, content_type=JSON_TYPE, body=msgspec.json.encode(answered))
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from hookbrook.inbound.recipe import CHALLENGE_WORDS, Challenge, Hmac, Row
+from hookbrook.inbound.place import Place
+from hookbrook.inbound.recipe import CHALLENGE_WORDS, VERIFY_TOKEN, Challenge, Hmac, Row
 from hookbrook.inbound.request import Request
-from hookbrook.inbound.verify import Verdict
+from hookbrook.inbound.verdict import Verdict
 
 #: Characters of a challenge that are sent back; the longest known (Microsoft Graph's) has a few hundred.
 MAX_ECHO = 2_048
@@ -50,16 +51,28 @@ def answer(row: Row, secrets: Sequence[str], request: Request, verdict: Verdict 
             continue
         if challenge.signed and not (verdict is not None and verdict.ok):
             continue
+        if challenge.token is not None and not _shows_token(challenge.token, secrets, request):
+            continue
         value = _value(challenge, request)
         if value is not None:
             return _reply(row, challenge, value, _secret(secrets, verdict))
     return None
 
 
-def acknowledge(row: Row) -> Reply:
-    """The reply to a webhook that was kept, or kept before."""
+def acknowledge(row: Row) -> Reply | None:
+    """The reply to a webhook that was kept, or kept before; None if the provider takes any."""
     reply = row.acknowledge
+    if reply is None:
+        return None
     return Reply(status=reply.status, content_type=reply.content_type, body=reply.body.encode())
+
+
+def _shows_token(place: Place, secrets: Sequence[str], request: Request) -> bool:
+    values = place.values(request)
+    tokens = [secret.removeprefix(VERIFY_TOKEN) for secret in secrets if secret.startswith(VERIFY_TOKEN)]
+    return len(values) == 1 and any(
+        hmac.compare_digest(values[0], token.encode("utf-8", "replace")) for token in tokens if token
+    )
 
 
 def _value(challenge: Challenge, request: Request) -> bytes | None:
@@ -72,8 +85,9 @@ def _value(challenge: Challenge, request: Request) -> bytes | None:
 
 def _secret(secrets: Sequence[str], verdict: Verdict | None) -> str:
     """The secret that the provider is known to hold, or else the first."""
-    index = verdict.matched_secret if verdict is not None else None
-    return secrets[index or 0] if secrets else ""
+    if verdict is not None and verdict.matched_secret is not None:
+        return secrets[verdict.matched_secret]
+    return next((secret for secret in secrets if not secret.startswith(VERIFY_TOKEN)), "")
 
 
 def _reply(row: Row, challenge: Challenge, value: bytes, secret: str) -> Reply | None:
@@ -85,12 +99,15 @@ def _reply(row: Row, challenge: Challenge, value: bytes, secret: str) -> Reply |
         "{hmac:hex}": digest.hex(),
         "{hmac:base64}": b64encode(digest).decode(),
     }
+    headers = {name: str(_fill(text, words)) for name, text in challenge.headers.items()}
+    if not all(text.isascii() and text.isprintable() for text in headers.values()):
+        return None
     if challenge.json is not None:
         filled = {name: _fill(text, words) for name, text in challenge.json.items()}
         content_type, body = "application/json", msgspec.json.encode(filled)
     else:
         content_type, body = "text/plain; charset=utf-8", str(_fill(challenge.text or "", words)).encode()
-    return Reply(status=challenge.status, content_type=content_type, body=body, headers=ECHO_HEADERS)
+    return Reply(status=challenge.status, content_type=content_type, body=body, headers={**headers, **ECHO_HEADERS})
 
 
 def _digest(row: Row, secret: str, value: bytes) -> bytes:

@@ -10,7 +10,8 @@ from dataclasses import replace
 from hookbrook.inbound.place import HeaderPlace
 from hookbrook.inbound.recipe import Hmac, PublicKey, Row
 from hookbrook.inbound.request import Request
-from hookbrook.inbound.verify import MAX_TIMESTAMP_DIGITS, Reason, Verdict, verify
+from hookbrook.inbound.verdict import Reason, Verdict
+from hookbrook.inbound.verify import MAX_TIMESTAMP_DIGITS, verify
 
 #: A larger body is not tried: each try hashes it once more.
 MAX_BODY = 1_000_000

@@ -1,5 +1,8 @@
 """Where a fact stands in a request: `header:Stripe-Signature`, `json:payload.plainToken`, `query:challenge`, `form:…`.
 
+A JSON path may hold a number, which counts from 0 in an array, and `*` for each of its elements. Two places joined by
+` + ` give one value, its parts parted by a colon, if each of them has exactly one: some ids are unique only together.
+
 A place that holds several values (a repeated header) gives them all; whoever needs exactly one refuses more, because
 two programs that read the same request could otherwise each trust another one.
 """
@@ -40,19 +43,30 @@ class JsonPlace(Place):
     path: tuple[str, ...]
 
     def values(self, request: Request) -> Sequence[bytes]:
-        found = request.json
-        for name in self.path:
-            if not isinstance(found, dict):
-                return ()
-            found = found.get(name)
-        if isinstance(found, str):
-            return (found.encode("utf-8", "replace"),)
-        if isinstance(found, int) and not isinstance(found, bool) and found.bit_length() <= MAX_INTEGER_BITS:
-            return (str(found).encode(),)
-        return ()
+        return _found(request.json, self.path)
 
     def __str__(self) -> str:
         return f"the body's {'.'.join(self.path)}"
+
+
+def _found(value: object, path: tuple[str, ...]) -> Sequence[bytes]:
+    for index, name in enumerate(path):
+        if isinstance(value, dict):
+            value = value.get(name)
+        elif not isinstance(value, list):
+            return ()
+        elif name == "*":
+            # An element without the value counts as an empty one, so that nobody takes what one element says for all.
+            return [(*_found(element, path[index + 1 :]), b"")[0] for element in value]
+        elif name.isdecimal() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            return ()
+    if isinstance(value, str):
+        return (value.encode("utf-8", "replace"),)
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= MAX_INTEGER_BITS:
+        return (str(value).encode(),)
+    return ()
 
 
 #: Ids are 64 bits; printing an integer of many thousand digits takes quadratic time.
@@ -81,8 +95,26 @@ class FormPlace(Place):
         return f"the form field {self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class JoinedPlace(Place):
+    """Several places that make up one value."""
+
+    places: tuple[Place, ...]
+
+    def values(self, request: Request) -> Sequence[bytes]:
+        found = [place.values(request) for place in self.places]
+        if any(len(values) != 1 for values in found):
+            return ()
+        return (b":".join(values[0] for values in found),)
+
+    def __str__(self) -> str:
+        return " with ".join(str(place) for place in self.places)
+
+
 def parse_place(text: str) -> Place:
-    """Reads `header:NAME`, `json:PATH`, `query:NAME` or `form:NAME`; raises ValueError saying so."""
+    """Reads `header:NAME`, `json:PATH`, `query:NAME` or `form:NAME`, or several with ` + `; raises ValueError."""
+    if " + " in text:
+        return JoinedPlace(tuple(parse_place(part) for part in text.split(" + ")))
     kind, _, name = text.partition(":")
     match kind:
         case "header" if name.isascii() and name:

@@ -59,9 +59,13 @@ class Request:
     @cached_property
     def form_fields(self) -> Mapping[str, list[str]]:
         """The fields of a form, by name; empty if the request is not labelled as one."""
+        return _fields(self.body) if self.is_form else {}
+
+    @property
+    def is_form(self) -> bool:
+        """Whether the request says so."""
         content_type = next(iter(self.header(b"content-type")), b"")
-        is_form = content_type.partition(b";")[0].strip().lower() == FORM_TYPE
-        return _fields(self.body) if is_form else {}
+        return content_type.partition(b";")[0].strip().lower() == FORM_TYPE
 
     @cached_property
     def document(self) -> Mapping[str, Any]:

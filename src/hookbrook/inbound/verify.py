@@ -8,8 +8,6 @@ does not match is all it says of the rest.
 
 import hmac
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
@@ -18,10 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from hookbrook.core.signing import SignatureError
-from hookbrook.inbound.place import Place
-from hookbrook.inbound.recipe import Hmac, PublicKey, Row, Timestamp, Token, Unsigned, decode, first_present
+from hookbrook.core.event import parse_time
+from hookbrook.errors import Invalid
+from hookbrook.inbound.recipe import VERIFY_TOKEN, Hmac, Jwt, PublicKey, Row, Token, Unsigned
 from hookbrook.inbound.request import Request
+from hookbrook.inbound.signed import Hash, Timestamp, decode, first_present
+from hookbrook.inbound.verdict import Proof, Reason, Refusal, Verdict, mismatch, no_secret, only, sentence
+from hookbrook.inbound.webtoken import prove_jwt
 
 #: Digits of the largest timestamp: milliseconds until the year 5138.
 MAX_TIMESTAMP_DIGITS = 14
@@ -30,58 +31,16 @@ MAX_TIMESTAMP_DIGITS = 14
 MAX_DEDUPE_ID_LENGTH = 200
 
 
-class Reason(StrEnum):
-    """Why a verdict is what it is; the words are part of the API."""
-
-    VERIFIED = "verified"
-    UNVERIFIED = "unverified"
-    NO_SECRET = "no_secret"  # noqa: S105 - the word for there being none
-    MISSING_SIGNATURE = "missing_signature"
-    MALFORMED_SIGNATURE = "malformed_signature"
-    MISSING_ID = "missing_id"
-    MISSING_TIMESTAMP = "missing_timestamp"
-    MALFORMED_TIMESTAMP = "malformed_timestamp"
-    AMBIGUOUS = "ambiguous"
-    TOO_OLD = "too_old"
-    IN_THE_FUTURE = "in_the_future"
-    MISMATCH = "mismatch"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What verification found. The facts below `reason` are there only if `ok`."""
-
-    ok: bool
-    reason: Reason
-    #: One sentence for the caller; empty if `ok`.
-    detail: str = ""
-    #: The same for every delivery of one event; always there if `ok`.
-    dedupe_id: str | None = None
-    #: A valid event type; `message` if the request names none.
-    event_type: str | None = None
-    #: When the provider sent it, in seconds since 1970, if it says so under its signature.
-    timestamp: int | None = None
-    #: What the proof protects, of `body`, `timestamp`, `id`, `url`, `method`; the rest is the caller's word.
-    covers: tuple[str, ...] = ()
-    #: Index of the secret that matched.
-    matched_secret: int | None = None
-
-    def problem(self) -> SignatureError:
-        """The 401 for the caller."""
-        # RFC 9110 section 15.5.2: a 401 names the authentication that would do.
-        return SignatureError(self.detail, headers={"WWW-Authenticate": "Webhook"}, extra={"reason": str(self.reason)})
-
-
 def verify(row: Row, secrets: Sequence[str], request: Request, *, now: float) -> Verdict:
     """Judges a request against a row and any of `secrets`; `now` is the time of arrival in seconds since 1970."""
     try:
-        proof = _PROOFS[type(row.verify)](row.verify, secrets, request, now)
-    except _Refusal as refusal:
+        proof = _PROOFS[type(row.verify)](row.verify, _keys(row, secrets), request, now)
+    except Refusal as refusal:
         return Verdict(ok=False, reason=refusal.reason, detail=refusal.detail)
     return Verdict(
         ok=True,
         reason=Reason.UNVERIFIED if isinstance(row.verify, Unsigned) else Reason.VERIFIED,
-        dedupe_id=dedupe_id(row, request),
+        dedupe_id=dedupe_id(row, request) if proof.id is None else _shown_id(proof.id.encode("utf-8", "replace")),
         event_type=row.type.render(request.document),
         timestamp=proof.timestamp,
         covers=row.covers,
@@ -94,74 +53,78 @@ def dedupe_id(row: Row, request: Request) -> str:
     values = first_present(row.dedupe, request)
     if len(values) != 1 or not values[0]:
         return f"sha256:{sha256(request.body).hexdigest()}"
-    text = values[0].decode("latin-1")
+    return _shown_id(values[0])
+
+
+def _shown_id(value: bytes) -> str:
+    text = value.decode("latin-1")
     if len(text) > MAX_DEDUPE_ID_LENGTH or not (text.isascii() and text.isprintable()):
-        return f"sha256:{sha256(values[0]).hexdigest()}"
+        return f"sha256:{sha256(value).hexdigest()}"
     return text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Proof:
-    secret: int | None = None
-    timestamp: int | None = None
+def _keys(row: Row, secrets: Sequence[str]) -> Sequence[str]:
+    """The secrets without those that only a handshake may show; the others keep their index."""
+    if not row.has_verify_token:
+        return secrets
+    return ["" if secret.startswith(VERIFY_TOKEN) else secret for secret in secrets]
 
 
-class _Refusal(Exception):
-    """Ends a verification at the first thing that is wrong; never leaves this module."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
-
-
-def _prove_hmac(recipe: Hmac, secrets: Sequence[str], request: Request, now: float) -> _Proof:
+def _prove_hmac(recipe: Hmac, secrets: Sequence[str], request: Request, now: float) -> Proof:
     keys = list(_usable_keys(recipe, secrets))
     signatures, message, timestamp = _read_signed(recipe, request, now)
     for index, key in keys:
         digest = hmac.digest(key, message, recipe.hash)
         if any([hmac.compare_digest(digest, signature) for signature in signatures]):  # noqa: C419 - all are compared
-            return _Proof(secret=index, timestamp=timestamp)
-    raise _Refusal(Reason.MISMATCH, "No signature matches.")
+            _check_body_hash(recipe.body_hash, request)
+            return Proof(secret=index, timestamp=timestamp)
+    raise mismatch()
 
 
-def _prove_public_key(recipe: PublicKey, secrets: Sequence[str], request: Request, now: float) -> _Proof:
+def _prove_public_key(recipe: PublicKey, secrets: Sequence[str], request: Request, now: float) -> Proof:
     keys = list(_usable_keys(recipe, secrets))
     signatures, message, timestamp = _read_signed(recipe, request, now)
     for index, key in keys:
         if any(_holds(recipe.algorithm, key, signature, message) for signature in signatures):
-            return _Proof(secret=index, timestamp=timestamp)
-    raise _Refusal(Reason.MISMATCH, "No signature matches.")
+            return Proof(secret=index, timestamp=timestamp)
+    raise mismatch()
 
 
-def _prove_token(recipe: Token, secrets: Sequence[str], request: Request, _now: float) -> _Proof:
+def _prove_token(recipe: Token, secrets: Sequence[str], request: Request, _now: float) -> Proof:
     expected = [(index, secret.encode("utf-8", "replace")) for index, secret in enumerate(secrets) if secret]
     if not expected:
-        raise _no_secret()
+        raise no_secret()
     values = first_present(recipe.places, request)
     if not values:
-        raise _Refusal(Reason.MISSING_SIGNATURE, _sentence(recipe.places[0], "is missing"))
-    shown = _shown_token(recipe, _only(values, recipe.places[0]))
+        raise Refusal(Reason.MISSING_SIGNATURE, sentence(recipe.places[0], "is missing"))
+    place = recipe.places[0]
+    shown = [_shown_token(recipe, value) for value in (values if recipe.every else (only(values, place),))]
     for index, secret in expected:
         # Hashed first, so that not even the secret's length can be measured.
-        if hmac.compare_digest(sha256(secret).digest(), sha256(shown).digest()):
-            return _Proof(secret=index)
-    raise _Refusal(Reason.MISMATCH, "The secret does not match.")
+        digest = sha256(secret).digest()
+        if all([hmac.compare_digest(digest, sha256(value).digest()) for value in shown]):  # noqa: C419 - all are compared
+            return Proof(secret=index)
+    raise Refusal(Reason.MISMATCH, "The secret does not match.")
 
 
-def _prove_nothing(_recipe: Unsigned, _secrets: Sequence[str], _request: Request, _now: float) -> _Proof:
-    return _Proof()
+def _prove_token_of_claims(recipe: Jwt, secrets: Sequence[str], request: Request, now: float) -> Proof:
+    return prove_jwt(recipe, _usable_keys(recipe, secrets), request, now)
 
 
-_PROOFS: Mapping[type, Callable[[Any, Sequence[str], Request, float], _Proof]] = {
+def _prove_nothing(_recipe: Unsigned, _secrets: Sequence[str], _request: Request, _now: float) -> Proof:
+    return Proof()
+
+
+_PROOFS: Mapping[type, Callable[[Any, Sequence[str], Request, float], Proof]] = {
     Hmac: _prove_hmac,
     PublicKey: _prove_public_key,
     Token: _prove_token,
+    Jwt: _prove_token_of_claims,
     Unsigned: _prove_nothing,
 }
 
 
-def _usable_keys(recipe: Hmac | PublicKey, secrets: Sequence[str]) -> Iterator[tuple[int, bytes]]:
+def _usable_keys(recipe: Hmac | PublicKey | Jwt, secrets: Sequence[str]) -> Iterator[tuple[int, bytes]]:
     usable = False
     for index, secret in enumerate(secrets):
         try:
@@ -171,7 +134,7 @@ def _usable_keys(recipe: Hmac | PublicKey, secrets: Sequence[str]) -> Iterator[t
         usable = True
         yield index, key
     if not usable:
-        raise _no_secret()
+        raise no_secret()
 
 
 def _read_signed(recipe: Hmac | PublicKey, request: Request, now: float) -> tuple[Sequence[bytes], bytes, int | None]:
@@ -179,10 +142,10 @@ def _read_signed(recipe: Hmac | PublicKey, request: Request, now: float) -> tupl
     values = recipe.signature.values(request)
     place = recipe.signature.places[0]
     if not values:
-        raise _Refusal(Reason.MISSING_SIGNATURE, _sentence(place, "is missing"))
+        raise Refusal(Reason.MISSING_SIGNATURE, sentence(place, "is missing"))
     signatures = recipe.signature.decoded(values)
     if not signatures:
-        raise _Refusal(Reason.MALFORMED_SIGNATURE, _sentence(place, "holds no signature of the expected form"))
+        raise Refusal(Reason.MALFORMED_SIGNATURE, sentence(place, "holds no signature of the expected form"))
     id_ = _read_id(recipe, request)
     raw_time, timestamp = b"", None
     if recipe.timestamp is not None:
@@ -196,42 +159,62 @@ def _read_id(recipe: Hmac | PublicKey, request: Request) -> bytes:
         return b""
     values = first_present(recipe.id, request)
     if not values or not values[0]:
-        raise _Refusal(Reason.MISSING_ID, _sentence(recipe.id[0], "is missing"))
-    return _only(values, recipe.id[0])
+        raise Refusal(Reason.MISSING_ID, sentence(recipe.id[0], "is missing"))
+    return only(values, recipe.id[0])
 
 
 def _read_time(recipe: Hmac | PublicKey, rule: Timestamp, values: Sequence[bytes], request: Request) -> bytes:
     if rule.item:
         place = recipe.signature.places[0]
         found = recipe.signature.items(values, rule.item)
-        missing = _sentence(place, f"holds no {rule.item}{recipe.signature.assign}")
+        missing = sentence(place, f"holds no {rule.item}{recipe.signature.assign}")
     else:
         place = rule.places[0]
         found = first_present(rule.places, request)
-        missing = _sentence(place, "is missing")
+        missing = sentence(place, "is missing")
     if not found:
-        raise _Refusal(Reason.MISSING_TIMESTAMP, missing)
-    return _only(found, place)
+        raise Refusal(Reason.MISSING_TIMESTAMP, missing)
+    return only(found, place)
 
 
 def _check_window(rule: Timestamp, text: bytes, now: float) -> int:
+    sent_at = _seconds(rule, text)
+    if now - sent_at > rule.past_s:
+        raise Refusal(Reason.TOO_OLD, f"The timestamp is older than {rule.past_s} s.")
+    if sent_at - now > rule.future_s:
+        raise Refusal(Reason.IN_THE_FUTURE, f"The timestamp is more than {rule.future_s} s in the future.")
+    return int(sent_at)
+
+
+def _seconds(rule: Timestamp, text: bytes) -> float:
+    if rule.unit == "iso":
+        try:
+            return parse_time(text.decode("latin-1"), "timestamp") / 1_000_000
+        except Invalid:
+            raise Refusal(Reason.MALFORMED_TIMESTAMP, "The timestamp is not an RFC 3339 time.") from None
     # `bytes.isdigit` is ASCII only; int() would also take signs, spaces and underscores.
     if not text.isdigit() or len(text) > MAX_TIMESTAMP_DIGITS:
         unit = "seconds" if rule.unit == "s" else "milliseconds"
-        raise _Refusal(Reason.MALFORMED_TIMESTAMP, f"The timestamp is not a number of {unit} since 1970.")
-    sent_at = int(text) if rule.unit == "s" else int(text) / 1000
-    if now - sent_at > rule.past_s:
-        raise _Refusal(Reason.TOO_OLD, f"The timestamp is older than {rule.past_s} s.")
-    if sent_at - now > rule.future_s:
-        raise _Refusal(Reason.IN_THE_FUTURE, f"The timestamp is more than {rule.future_s} s in the future.")
-    return int(sent_at)
+        raise Refusal(Reason.MALFORMED_TIMESTAMP, f"The timestamp is not a number of {unit} since 1970.")
+    return int(text) if rule.unit == "s" else int(text) / 1000
+
+
+def _check_body_hash(rule: Hash | None, request: Request) -> None:
+    # The fields of a form are in the signed string itself.
+    if rule is None or request.is_form or not request.body:
+        return
+    values = rule.place.values(request)
+    if not values:
+        raise Refusal(Reason.MISSING_SIGNATURE, sentence(rule.place, "is missing"))
+    if not hmac.compare_digest(decode(only(values, rule.place), rule.encoding), sha256(request.body).digest()):
+        raise mismatch()
 
 
 def _shown_token(recipe: Token, value: bytes) -> bytes:
     if recipe.scheme:
         scheme, _, value = value.partition(b" ")
         if scheme.lower() != recipe.scheme.lower().encode():
-            raise _Refusal(Reason.MALFORMED_SIGNATURE, _sentence(recipe.places[0], f"is not {recipe.scheme}"))
+            raise Refusal(Reason.MALFORMED_SIGNATURE, sentence(recipe.places[0], f"is not {recipe.scheme}"))
     return decode(value.strip(), "base64") if recipe.encoding == "base64" else value.strip()
 
 
@@ -250,19 +233,3 @@ def _holds(algorithm: str, key: bytes, signature: bytes, message: bytes) -> bool
     except (InvalidSignature, UnsupportedAlgorithm, ValueError):  # a key that is none is a ValueError
         return False
     return False
-
-
-def _only(values: Sequence[bytes], place: Place) -> bytes:
-    # Two timestamps: the one that is signed and the one that is checked could then be different ones.
-    if len(values) > 1:
-        raise _Refusal(Reason.AMBIGUOUS, _sentence(place, "is there more than once"))
-    return values[0]
-
-
-def _no_secret() -> _Refusal:
-    return _Refusal(Reason.NO_SECRET, "This source has no secret to verify with.")
-
-
-def _sentence(place: Place, what: str) -> str:
-    text = str(place)
-    return f"{text[0].upper()}{text[1:]} {what}."

@@ -1,0 +1,212 @@
+"""The parts of a signature that rows describe: the signed string, where signatures stand, the time, the key."""
+
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import ClassVar, Literal
+
+import msgspec
+
+from hookbrook.inbound.place import Place, parse_place
+from hookbrook.inbound.request import Request
+
+#: Signatures of one request that are compared. Rotation needs two; a header with thousands must not cost thousands.
+MAX_SIGNATURES = 16
+
+Encoding = Literal["hex", "base64", "base64url"]
+
+VARIABLE = re.compile(r"\{([^{}]*)\}")
+
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+
+
+class Message:
+    """The string that is signed, such as `v0:{t}:{b}`.
+
+    `{b}` is the raw body, `{t}` the timestamp and `{id}` the message's id as they stand in the request, `{u}` the
+    public URL, `{m}` the method; `{form}` the fields of a form, sorted, each name followed by its value, and empty if
+    the body is none; `{json:PATH}` and `{header:NAME}` what stands in that place, empty if nothing does.
+    """
+
+    #: What each variable protects.
+    VARIABLES: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"b": "body", "form": "body", "t": "timestamp", "id": "id", "u": "url", "m": "method"}
+    )
+
+    __slots__ = ("_literals", "_names", "_places", "text", "variables")
+
+    def __init__(self, text: str) -> None:
+        pieces = VARIABLE.split(text)
+        self._literals = tuple(piece.encode() for piece in pieces[::2])
+        self._names = tuple(pieces[1::2])
+        self.text = text
+        self.variables = frozenset(self._names)
+        self._places = {name: parse_place(name) for name in self.variables if name.startswith(("json:", "header:"))}
+        if unknown := self.variables - self.VARIABLES.keys() - self._places.keys():
+            raise ValueError(
+                f"{{{min(unknown)}}} is unknown; there are {{b}}, {{form}}, {{t}}, {{id}}, {{u}}, {{m}}, {{json:PATH}} "
+                "and {header:NAME}"
+            )
+        if not self.variables:
+            raise ValueError("a signed string without a variable would be the same for every request")
+
+    def __repr__(self) -> str:
+        return f"Message({self.text!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Message) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    @property
+    def covers(self) -> tuple[str, ...]:
+        """What a signature over this protects. `fields`: only those members of the body that are named here."""
+        found = [word for name, word in self.VARIABLES.items() if name in self.variables]
+        if "body" not in found and any(name.startswith("json:") for name in self.variables):
+            found.append("fields")
+        return tuple(dict.fromkeys(found))
+
+    def render(self, request: Request, *, timestamp: bytes, id_: bytes) -> bytes:
+        if self.text == "{b}":
+            return request.body  # spares a copy of what may be 25 MB
+        joined = [self._literals[0]]
+        for name, literal in zip(self._names, self._literals[1:], strict=True):
+            joined += (self._value(name, request, timestamp, id_), literal)
+        return b"".join(joined)
+
+    def _value(self, name: str, request: Request, timestamp: bytes, id_: bytes) -> bytes:
+        match name:
+            case "b":
+                return request.body
+            case "t":
+                return timestamp
+            case "id":
+                return id_
+            case "u":
+                return request.url.encode("utf-8", "replace")
+            case "m":
+                return request.method.encode("utf-8", "replace")
+            case "form":
+                return _sorted_form(request)
+        return next(iter(self._places[name].values(request)), b"")
+
+
+def _sorted_form(request: Request) -> bytes:
+    # Twilio and Mandrill; Twilio's code sorts a repeated field's values too, and takes each value once.
+    fields = sorted(request.form_fields.items())
+    return "".join(name + value for name, values in fields for value in sorted(set(values))).encode("utf-8", "replace")
+
+
+class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the signatures stand and how they are written.
+
+    A bare value (`sha256=ab12…` has the prefix `sha256=`), or a list of items: Stripe's `t=1,v1=ab12…` has the
+    separator `,`, the assignment sign `=` and the item name `v1`.
+    """
+
+    #: All of them are looked at: a provider that rotates its key may send one signature by each in two headers.
+    places: tuple[Place, ...]
+    encoding: Encoding
+    prefix: str = ""
+    separator: str = ""
+    assign: str = ""
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.places:
+            raise ValueError("at least one place is needed")
+        if bool(self.assign) != bool(self.name):
+            raise ValueError("`assign` and `name` belong together")
+
+    def values(self, request: Request) -> Sequence[bytes]:
+        """Everything that stands in the places."""
+        if len(self.places) == 1:
+            return self.places[0].values(request)
+        return [value for place in self.places for value in place.values(request)]
+
+    def items(self, values: Sequence[bytes], name: str) -> Sequence[bytes]:
+        """The items of this name, undecoded and at most `MAX_SIGNATURES`."""
+        pieces = [piece for value in values for piece in self._split(value)][: 2 * MAX_SIGNATURES]
+        if self.assign:
+            pairs = (piece.strip().partition(self.assign.encode()) for piece in pieces)
+            pieces = [value for key, _, value in pairs if key == name.encode()]
+        return pieces[:MAX_SIGNATURES]
+
+    def decoded(self, values: Sequence[bytes]) -> Sequence[bytes]:
+        """The signatures as bytes; what is not written as the row says is left out."""
+        prefix = self.prefix.encode()
+        written = [item[len(prefix) :] for item in self.items(values, self.name) if item.startswith(prefix)]
+        return [signature for text in written if (signature := decode(text, self.encoding))]
+
+    def _split(self, value: bytes) -> Sequence[bytes]:
+        return value.split(self.separator.encode(), 2 * MAX_SIGNATURES) if self.separator else (value,)
+
+
+class Timestamp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When the webhook was sent, and how far that may lie from its arrival."""
+
+    #: Where it stands, or else …
+    places: tuple[Place, ...] = ()
+    #: … which item of the signature's list it is.
+    item: str = ""
+    #: `iso`: RFC 3339 with an offset.
+    unit: Literal["s", "ms", "iso"] = "s"
+    #: Seconds that it may be old.
+    past_s: int
+    #: Seconds that it may lie in the future, because clocks differ.
+    future_s: int
+
+    def __post_init__(self) -> None:
+        if bool(self.places) == bool(self.item):
+            raise ValueError("either `places` or `item` says where the timestamp stands")
+        if self.past_s <= 0 or self.future_s <= 0:
+            raise ValueError("`past_s` and `future_s` are at least 1: clocks differ")
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a secret's text becomes the bytes of the key."""
+
+    encoding: Literal["utf8", "base64", "hex"] = "utf8"
+    #: Taken off first, if it is there.
+    strip: str = ""
+
+    def decode(self, secret: str) -> bytes:
+        """Raises ValueError, without the secret in it, if the text holds no key."""
+        text = secret.removeprefix(self.strip)
+        if self.encoding == "utf8":
+            key = text.encode()
+        else:
+            padding = "=" * (-len(text) % 4) if self.encoding == "base64" else ""
+            key = decode((text + padding).encode("ascii", "replace"), self.encoding)
+        if not key:
+            raise ValueError("it is empty" if not text else f"it is not {self.encoding}")
+        return key
+
+
+class Hash(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A SHA-256 of the body that stands in a signed part of the request."""
+
+    place: Place
+    encoding: Encoding = "hex"
+
+
+def first_present(places: Sequence[Place], request: Request) -> Sequence[bytes]:
+    """The values of the first place that has any."""
+    for place in places:
+        if values := place.values(request):
+            return values
+    return ()
+
+
+def decode(text: bytes, encoding: Encoding) -> bytes:
+    """The bytes that `text` writes; empty if it is not strictly of that encoding. base64url may lack its padding."""
+    try:
+        if encoding == "hex":
+            return binascii.unhexlify(text)
+        if encoding == "base64url":
+            text = text.translate(_URL_SAFE) + b"=" * (-len(text) % 4)
+        return binascii.a2b_base64(text, strict_mode=True)
+    except binascii.Error:
+        return b""
