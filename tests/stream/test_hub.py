@@ -1,0 +1,151 @@
+"""Who gets which event, who is kept alive, and who is sent away."""
+
+import asyncio
+from pathlib import Path
+from random import Random
+
+from hookbrook.core.sse import HEARTBEAT
+from hookbrook.stream.hub import BEAT_SLICES, DRAIN_STEP, Hub
+from hookbrook.stream.position import Start
+from hookbrook.stream.reader import Mode
+from hookbrook.stream.subscription import Subscription
+
+from .conftest import SECOND_US, MemorySink, Rig, rig_on, until
+
+
+async def test_each_reader_gets_what_it_asked_for_and_nothing_of_other_tenants(rig: Rig) -> None:
+    wishes = {
+        "a": rig.open("a"),
+        "a*": rig.open("a*"),
+        "a,b": rig.open("a", "b"),
+        "paid": rig.open("*", types=("paid",)),
+        "theirs": rig.open("*", tenant="two"),
+    }
+    await rig.publish("a")
+    await rig.publish("a.1", "b", type="paid")
+    await rig.publish("a", tenant="two")
+    got = {name: sink.seqs for name, sink in wishes.items()}
+    assert got == {"a": [1], "a*": [1, 2], "a,b": [1, 2], "paid": [2], "theirs": [3]}
+
+
+async def test_a_commit_of_many_events_comes_to_each_reader_in_order(rig: Rig) -> None:
+    everything, some = rig.open(), rig.open("b", types=("paid", "message"))
+    for _ in range(5):
+        await asyncio.gather(rig.publish("a", count=3), rig.publish("b", count=3), rig.publish("b", type="late"))
+    assert everything.seqs == list(range(1, 36))
+    assert some.seqs == sorted(some.seqs)
+    assert len(some.seqs) == 15
+
+
+async def test_readers_are_counted_until_they_leave(rig: Rig) -> None:
+    sinks = [rig.open(str(number)) for number in range(50)]
+    assert len(rig.hub) == 50
+    assert {id(reader) for reader in rig.hub.readers()} == {id(sink.reader) for sink in sinks}
+    for sink in sinks:
+        assert sink.reader is not None
+        sink.reader.gone()
+        sink.reader.gone()
+    assert len(rig.hub) == 0
+
+
+async def test_one_turn_of_the_heartbeat_reaches_a_part_and_a_round_reaches_all(rig: Rig) -> None:
+    sinks = [rig.open() for _ in range(10 * BEAT_SLICES)]
+    for turn in range(1, BEAT_SLICES + 1):
+        rig.hub.beat_once()
+        assert sum(sink.bytes == HEARTBEAT for sink in sinks) == 10 * turn
+
+
+async def test_the_heartbeat_comes_by_itself(tmp_path: Path) -> None:
+    async with rig_on(tmp_path) as rig:
+        hub = Hub(rig.store, clock=rig.clock, rng=Random(1), heartbeat_s=0.015)
+        hub.start()
+        sink = MemorySink()
+        sink.reader = hub.open(Subscription(tenant="default", channels=("a",)), sink, after=None, expires=None)
+        sink.reader.resume()
+        await until(lambda: sink.bytes == HEARTBEAT * 3)
+        await hub.stop()
+
+
+async def test_a_reader_whose_right_to_listen_has_ended_is_told_and_ended(rig: Rig) -> None:
+    short, long, ever = (rig.open(expires=end and rig.clock.now + end * SECOND_US) for end in (1, 60, None))
+    rig.beat()
+    assert not short.closed
+    rig.clock.now += SECOND_US
+    rig.beat()
+    assert [frame.type for frame in short.frames] == ["hookbrook.expired"]
+    assert [sink.closed for sink in (short, long, ever)] == [True, False, False]
+    await rig.publish()
+    assert [sink.seqs for sink in (short, long, ever)] == [[], [1], [1]]
+
+
+async def test_a_reader_that_is_behind_expires_too(rig: Rig) -> None:
+    sink = rig.open(sink=MemorySink(limit=1), expires=rig.clock.now + SECOND_US)
+    await rig.publish(count=3)
+    rig.clock.now += SECOND_US
+    rig.beat()
+    assert sink.closed
+    sink.drain()
+    assert sink.frames[-1].type == "hookbrook.expired"
+    assert sink.seqs == [1]
+
+
+async def test_draining_tells_every_reader_and_ends_it(rig: Rig) -> None:
+    live = [rig.open() for _ in range(2 * DRAIN_STEP + 1)]
+    await rig.publish()
+    stalled = rig.open(sink=MemorySink(limit=1), start=Start(after=0))
+    await rig.publish(count=5)
+    await rig.hub.drain(0.03)
+    assert len(rig.hub) == 0
+    for sink in [*live, stalled]:
+        assert sink.closed
+        assert sink.frames[-1].type == "hookbrook.drain"
+        assert sink.frames[-1].retry_ms in range(1000, 5001)
+        assert sink.reader is not None
+        assert sink.reader.mode is Mode.ENDED
+    # Not all are told to come back at once.
+    assert len({sink.frames[-1].retry_ms for sink in live}) > 100
+
+
+async def test_whoever_comes_while_the_hub_drains_is_sent_away(rig: Rig) -> None:
+    for _ in range(3 * DRAIN_STEP):
+        rig.open()
+    draining = asyncio.create_task(rig.hub.drain(0.05))
+    await until(lambda: rig.hub.draining)
+    late = rig.open(start=Start(after=0, reset=b": hello\n"))
+    assert late.closed
+    assert late.bytes.startswith(b": hello\n")
+    assert late.frames[-1].type == "hookbrook.drain"
+    await draining
+    assert len(rig.hub) == 0
+
+
+async def test_draining_without_readers_is_done_at_once(rig: Rig) -> None:
+    await asyncio.wait_for(rig.hub.drain(60), 1)
+
+
+async def test_a_hub_that_was_stopped_publishes_no_more(tmp_path: Path) -> None:
+    async with rig_on(tmp_path) as rig:
+        hub = Hub(rig.store, clock=rig.clock, rng=Random(1))
+        hub.start()
+        sink = MemorySink()
+        reader = hub.open(Subscription(tenant="default", channels=("*",)), sink, after=None, expires=None)
+        reader.resume()
+        await rig.publish()
+        await hub.stop()
+        await rig.publish()
+        assert sink.seqs == [1]
+
+
+async def test_a_reader_that_leaves_by_the_hand_of_another_is_not_written_to(rig: Rig) -> None:
+    """Whatever a write sets off, a reader that has ended gets nothing more."""
+
+    class Jealous(MemorySink):
+        def write(self, chunk: bytes) -> None:
+            super().write(chunk)
+            for other in rig.hub.readers():
+                if other is not self.reader:
+                    other.gone()
+
+    one, two = rig.open(sink=Jealous()), rig.open(sink=Jealous())
+    await rig.publish(count=2)
+    assert sorted([one.seqs, two.seqs]) == [[], [1, 2]]
