@@ -64,7 +64,11 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         return any(covers(granted, pattern) for granted in self.subscribe)
 
     def may_publish(self, channel: str) -> bool:
-        return any(matches(granted, channel) for granted in self.publish)
+        # Asked for each event: a loop costs a third of what `any` over a generator does.
+        for granted in self.publish:  # noqa: SIM110
+            if matches(granted, channel):
+                return True
+        return False
 
     def require(self, scope: Scope) -> None:
         """Raises `Unauthorized` if nothing was shown, `Forbidden` if what was shown lacks the scope."""

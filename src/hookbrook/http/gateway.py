@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from hookbrook.config import Settings
 from hookbrook.core.addresses import Rule
+from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.entropy import Entropy
+from hookbrook.core.registration import check_endpoint
 from hookbrook.http.auth import Auth
 from hookbrook.inbound.recipe import Row
 from hookbrook.store.appender import Appender
@@ -64,4 +67,9 @@ class Gateway:
     denied: tuple[Rule, ...] = ()
     #: False once the server is on its way down, so that `/readyz` sends no more traffic here.
     accepting: Callable[[], bool] = lambda: True
-    random: Callable[[int], bytes] = os.urandom
+    #: So many random bytes, for ids and secrets.
+    random: Callable[[int], bytes] = field(default_factory=lambda: Entropy(os.urandom))
+
+    def check_endpoint(self, endpoint: Endpoint) -> None:
+        """Raises `Invalid` with everything that is wrong, addresses that the operator does not allow included."""
+        check_endpoint(endpoint, self.allowed, self.denied)

@@ -3,8 +3,7 @@
 Plain ASGI, decoded with msgspec: this is the hottest write path. Nothing is answered before the commit.
 """
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
 import msgspec
@@ -289,9 +288,13 @@ class Upload:
 
 
 def press_for(gateway: Gateway, principal: Principal) -> Press:
-    now = gateway.clock()
-    fresh: Callable[[], str] = lambda: new_id("evt", now, os.urandom(10))  # noqa: E731 - one expression, used once
-    return Press(tenant=principal.tenant, now=now, fresh_id=fresh, max_event_bytes=gateway.settings.max_event_bytes)
+    now, random = gateway.clock(), gateway.random
+    return Press(
+        tenant=principal.tenant,
+        now=now,
+        fresh_id=lambda: new_id("evt", now, random(10)),
+        max_event_bytes=gateway.settings.max_event_bytes,
+    )
 
 
 def _pieces(lines: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:

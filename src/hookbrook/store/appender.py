@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from hookbrook.core.delivery import NewDelivery
+from hookbrook.core.entropy import Entropy
 from hookbrook.core.event import Appended, NewEvent
 from hookbrook.core.ids import new_id
 from hookbrook.core.routing import Routes
@@ -28,6 +29,7 @@ class Appender:
         self._log = log
         self._catalog = catalog
         self._clock = clock
+        self._random = Entropy(os.urandom)
         self._listener: OwedListener | None = None
 
     def on_owed(self, listener: OwedListener) -> None:
@@ -57,6 +59,6 @@ class Appender:
             return ()
         now = self._clock()
         return [
-            NewDelivery(id=new_id("dlv", now, os.urandom(10)), endpoint_id=endpoint.id, held=not endpoint.enabled)
+            NewDelivery(id=new_id("dlv", now, self._random(10)), endpoint_id=endpoint.id, held=not endpoint.enabled)
             for endpoint in endpoints
         ]
