@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -379,6 +380,7 @@ def _check_together(settings: Settings) -> Settings:
     return settings
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address; a name other than `localhost` is not trusted to be one."""
     if host.lower() == "localhost":

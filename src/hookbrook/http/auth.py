@@ -303,6 +303,8 @@ def _read_credential(scope: AsgiScope) -> tuple[str | None, str | None]:
     tokens, tenant = _query_values(query) if query else ([], None)
     if len(bearers) == 1 and not cookies and not tokens:
         return _bearer(bearers[0]), tenant
+    if not bearers and not cookies and not tokens:
+        return None, tenant
     explicit = {*(_bearer(value) for value in bearers), *tokens}
     by_cookie = {value.decode("latin-1") for value in cookies}
     shown = explicit | by_cookie
