@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -171,10 +172,9 @@ def test_a_full_disk_refuses_until_there_is_room_and_loses_nothing(small_disk: P
 
 
 def fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
-        with pytest.raises(OSError, match="No space left"):
-            while file.write(b"\0" * 4096):
-                pass
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(b"\0" * 4096):
+            pass
 
 
 def kept(served: Served) -> list[int]:
