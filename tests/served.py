@@ -111,7 +111,7 @@ class Listener:
         self.status = 0
         self.headers: dict[str, str] = {}
         #: All bytes of the body that were read.
-        self.raw = b""
+        self.raw = bytearray()
         #: Frames that were parsed and not yet taken.
         self.frames: list[Frame] = []
         self.ended = False
