@@ -1,13 +1,14 @@
 """Standard Webhooks signatures, held against the specification's example and the reference library."""
 
 import time
-from base64 import b64encode
+from base64 import b64decode, b64encode, urlsafe_b64decode
 from datetime import UTC, datetime
 
 import pytest
 import standardwebhooks
 from hypothesis import given
 from hypothesis import strategies as st
+from nacl.signing import SigningKey
 
 from hookbrook.core.signing import (
     MAX_SIGNATURES,
@@ -15,6 +16,7 @@ from hookbrook.core.signing import (
     Verified,
     new_secret,
     parse_secret,
+    parse_signing_key,
     sign,
     signature_header,
     verify,
@@ -177,3 +179,85 @@ def test_a_secret_that_is_none_is_explained_without_showing_it(secret: str, mess
 
 def test_a_key_does_not_show_itself() -> None:
     assert "key=" not in repr(parse_secret(SECRET))
+
+
+# Ed25519, judged by libsodium.
+
+
+def libsodium_pair() -> tuple[SigningKey, str, str]:
+    key = SigningKey.generate()
+    return key, "whsk_" + b64encode(bytes(key)).decode(), "whpk_" + b64encode(bytes(key.verify_key)).decode()
+
+
+@given(body=st.binary(), id_=st.text("abcdefghijklmnop_0123456789", min_size=1))
+def test_libsodium_verifies_what_we_sign_with_ed25519(body: bytes, id_: str) -> None:
+    key, private, _ = libsodium_pair()
+    version, _, signature = sign(private, id=id_, timestamp=NOW, body=body).partition(",")
+    assert version == "v1a"
+    key.verify_key.verify(f"{id_}.{NOW}.".encode() + body, b64decode(signature))
+
+
+def test_we_verify_what_libsodium_signs_and_nothing_else() -> None:
+    key, _, public = libsodium_pair()
+    signature = key.sign(f"{ID}.{NOW}.".encode() + BODY).signature
+    signed = headers()
+    signed["webhook-signature"] = "v1a," + b64encode(signature).decode()
+    assert verify(public, signed, BODY, now=NOW) == Verified(id=ID, timestamp=NOW)
+    assert verify([SECRET, public], signed, BODY, now=NOW).id == ID
+    for secrets, body in ((public, BODY + b" "), (libsodium_pair()[2], BODY), (SECRET, BODY)):
+        with pytest.raises(SignatureError):
+            verify(secrets, signed, body, now=NOW)
+    signed["webhook-signature"] = "v1," + b64encode(signature).decode()
+    with pytest.raises(SignatureError):
+        verify(public, signed, BODY, now=NOW)
+
+
+def test_a_receiver_with_either_kind_of_key_finds_its_signature_among_several() -> None:
+    _, private, public = libsodium_pair()
+    both = headers(OTHER, private, SECRET)
+    assert [each.split(",")[0] for each in both["webhook-signature"].split()] == ["v1", "v1a", "v1"]
+    for secret in (SECRET, OTHER, public):
+        verify(secret, both, BODY, now=NOW)
+    time_now = int(time.time())
+    standardwebhooks.Webhook(SECRET).verify(BODY.decode(), headers(private, SECRET, timestamp=time_now))
+
+
+def test_a_private_key_is_read_alone_or_with_its_public_half_and_no_other() -> None:
+    key, private, public = libsodium_pair()
+    whole = "whsk_" + b64encode(bytes(key) + bytes(key.verify_key)).decode()
+    assert str(parse_signing_key(whole).public) == str(parse_signing_key(private).public) == public
+    stranger = "whsk_" + b64encode(bytes(key) + bytes(SigningKey.generate().verify_key)).decode()
+    with pytest.raises(Invalid):
+        parse_signing_key(stranger)
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_whatever_calls_itself_a_public_key_refuses_without_another_error(key: bytes) -> None:
+    signed = headers()
+    signed["webhook-signature"] = "v1a," + b64encode(bytes(64)).decode() + " v1a,AAAA"
+    with pytest.raises(SignatureError):
+        verify("whpk_" + b64encode(key).decode(), signed, BODY + key, now=NOW)
+
+
+@pytest.mark.parametrize("text", ["whpk_", "whpk_AAAA", "whpk_!", "whpk_" + b64encode(bytes(33)).decode()])
+def test_a_public_key_that_is_none_is_told(text: str) -> None:
+    with pytest.raises(Invalid):
+        verify(text, headers(), BODY, now=NOW)
+
+
+def test_a_private_key_is_never_shown_and_does_not_verify() -> None:
+    _, private, _ = libsodium_pair()
+    assert private[5:] not in repr(parse_signing_key(private))
+    with pytest.raises(Invalid) as caught:
+        verify(private, headers(), BODY, now=NOW)
+    assert private[5:] not in str(caught.value)
+
+
+def test_a_public_key_as_a_jwk_is_the_one_of_the_rfcs() -> None:
+    # RFC 8037 appendix A.1 to A.3: a key, its public half, and its thumbprint.
+    seed = urlsafe_b64decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=")
+    public = parse_signing_key("whsk_" + b64encode(seed).decode()).public
+    jwk = public.as_jwk()
+    assert (jwk["kty"], jwk["crv"]) == ("OKP", "Ed25519")
+    assert jwk["x"] == "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+    assert jwk["kid"] == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"

@@ -233,7 +233,7 @@ async def test_what_is_read_of_an_endpoint_can_be_sent_back(house: House) -> Non
     path = f"/v1/endpoints/{endpoint['id']}"
     seen = (await house.ask("GET", path)).json()
     assert seen["headers"] == {"X-Team": "a", "Authorization": "***"}
-    ours = ("id", "secrets", "declared", "created_at", "updated_at")
+    ours = ("id", "secrets", "expiring", "declared", "created_at", "updated_at")
     answer = await house.ask("PATCH", path, {name: value for name, value in seen.items() if name not in ours})
     assert answer.status == 200
     assert house.gateway.catalog.routes.by_id[endpoint["id"]].headers == given

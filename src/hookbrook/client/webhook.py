@@ -22,7 +22,8 @@ def verify(
     Returns its `id` (the same in every retry, so remember it to do things once) and its `timestamp`.
 
     Args:
-        secrets: the endpoint's `whsec_…`, or several of which any may hold, as during a rotation.
+        secrets: the endpoint's `whsec_…`, or its public key `whpk_…` where it signs with Ed25519 (`v1a`); or several of
+            which any may hold, as during a rotation.
         headers: of the request, as your framework has them.
         body: the raw bytes of the request. JSON that was parsed and printed again does not verify.
         tolerance_s: how old, or how far in the future, the webhook may be.

@@ -36,7 +36,7 @@ MAX_DECLARED = 1_000
 _SOURCE_KEYS: Final = ("name", "provider", "tenant", "secrets", "channel", "type", "enforce", "enabled", "description")
 _ENDPOINT_KEYS: Final = (
     *("name", "url", "tenant", "types", "channels", "secret", "secrets", "headers", "retry"),
-    *("concurrency", "timeout_s", "enabled", "description", "metadata"),
+    *("concurrency", "timeout_s", "enabled", "description", "metadata", "signatures", "svix_headers"),
 )
 
 _FROM_ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}\Z")

@@ -1,5 +1,7 @@
 """The endpoint: a customer's URL to which webhooks are sent, and what it asked for."""
 
+from typing import Final
+
 import msgspec
 
 from hookbrook.core.event import DEFAULT_TENANT
@@ -10,6 +12,17 @@ MAX_CONCURRENCY = 1000
 #: Standard Webhooks 1.0 advises 15 to 30 seconds.
 DEFAULT_TIMEOUT_S = 20.0
 MAX_TIMEOUT_S = 120.0
+#: What an endpoint may ask to be signed with (Standard Webhooks 1.0): a shared secret, and an Ed25519 key.
+SIGNATURES: Final = ("v1", "v1a")
+
+
+class Retired(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret or signing key that a rotation has replaced, and that signs beside the new one for a while."""
+
+    #: `whsec_…` or `whsk_…`.
+    key: str
+    #: Microseconds since 1970. Nothing happens then: whoever signs looks whether it has passed.
+    expires: int
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,8 +33,17 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     types: tuple[str, ...] = ()
     #: Channel patterns; empty means every channel that is not reserved.
     channels: tuple[str, ...] = ()
-    #: `whsec_…`; the first signs, the others too while a rotation overlaps.
+    #: `whsec_…`; all of them sign `v1`, the first is the one to show.
     secrets: tuple[str, ...]
+    #: Which of `SIGNATURES` each webhook carries.
+    signatures: tuple[str, ...] = ("v1",)
+    #: `whsk_…`, which signs `v1a`; made when that is first asked for.
+    signing_key: str | None = None
+    retired: tuple[Retired, ...] = ()
+    #: Which `Idempotency-Key` the last rotation had, digested; "" if none.
+    last_rotation: str = ""
+    #: Whether the three headers come a second time under the names that Svix gave them (`svix-id`, …).
+    svix_headers: bool = False
     headers: dict[str, str] = {}
     #: Seconds between attempts, or None for the default schedule.
     retry: tuple[float, ...] | None = None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from hookbrook.core.addresses import Rule, check_target, parse_url
 from hookbrook.core.channel import RESERVED, check_patterns
-from hookbrook.core.endpoint import MAX_CONCURRENCY, MAX_TIMEOUT_S, Endpoint
+from hookbrook.core.endpoint import MAX_CONCURRENCY, MAX_TIMEOUT_S, SIGNATURES, Endpoint
 from hookbrook.core.headers import check_headers
 from hookbrook.core.retry import parse_schedule
 from hookbrook.core.signing import parse_secret
@@ -83,6 +83,7 @@ def check_endpoint(endpoint: Endpoint, allowed: Sequence[Rule] = (), denied: Seq
         lambda: check_patterns("types", endpoint.types),
         lambda: check_patterns("channels", endpoint.channels),
         lambda: _check_secrets(endpoint.secrets),
+        lambda: _check_signatures(endpoint.signatures),
         lambda: check_headers(endpoint.headers),
         lambda: parse_schedule(endpoint.retry),
         lambda: _check_range("concurrency", endpoint.concurrency, 1, MAX_CONCURRENCY),
@@ -111,6 +112,11 @@ def _check_secrets(secrets: Sequence[str]) -> None:
         raise Invalid.of("secret", f"at most {MAX_ENDPOINT_SECRETS} secrets at a time")
     for secret in secrets:
         parse_secret(secret)
+
+
+def _check_signatures(signatures: Sequence[str]) -> None:
+    if not signatures or len(set(signatures)) != len(signatures) or not set(signatures) <= set(SIGNATURES):
+        raise Invalid.of("signatures", f"must be one or more of {', '.join(SIGNATURES)}, each once")
 
 
 def _check_range(field: str, value: float, low: float, high: float) -> None:

@@ -1,23 +1,36 @@
 """Standard Webhooks 1.0 signatures: made for the webhooks that we send, checked for those that claim to be ours.
 
 The signed string is `{id}.{timestamp}.{body}`, the three headers are `webhook-id`, `webhook-timestamp` (seconds since
-1970) and `webhook-signature`, a list of `v1,BASE64` separated by spaces, one for each secret that is valid at the time
-of a rotation. Source: the Standard Webhooks specification 1.0, sections "Signature scheme" and "Webhook headers".
+1970) and `webhook-signature`, a list of `VERSION,BASE64` separated by spaces, one for each key that is valid at the
+time of a rotation. Source: the Standard Webhooks specification 1.0, sections "Signature scheme" and "Webhook headers".
 
-Each kind of key knows the version that it signs and how to judge a signature of that version; `parse_secret` chooses
-the kind by the secret's prefix. A further scheme (`v1a`, Ed25519) is a further kind of key and nothing else.
+    v1   HMAC-SHA256   whsec_…  both sides hold it
+    v1a  Ed25519       whsk_…   only we hold it; whpk_… is what a receiver verifies with, and no secret
+
+Each kind of key knows the version that it signs and how to judge a signature of that version; the prefix of its text
+says which kind it is.
 """
 
 import binascii
+import hashlib
 import hmac
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Protocol
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from hookbrook.errors import Invalid, Unauthorized
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - says what a secret looks like, and is none
+SIGNING_KEY_PREFIX = "whsk_"
+PUBLIC_KEY_PREFIX = "whpk_"
+
+#: RFC 8032 section 5.1.5: both halves of an Ed25519 key are 32 bytes. Some libraries write the private one followed by
+#: the public one.
+ED25519_BYTES = 32
 
 #: The specification asks for "at least 24 bytes (192 bits, 512 maximum)"; ours are 32, the block that SHA-256 yields.
 MIN_SECRET_BYTES = 24
@@ -47,6 +60,22 @@ class SignatureError(Unauthorized):
     title = "The webhook's signature does not hold"
 
 
+class Verifier(Protocol):
+    """What a receiver holds."""
+
+    version: ClassVar[str]
+
+    def accepts(self, message: bytes, signature: bytes) -> bool:
+        """Whether `signature`, decoded, is this key's for `message`."""
+        ...
+
+
+class Signer(Verifier, Protocol):
+    """What a sender holds."""
+
+    def sign(self, message: bytes) -> bytes: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HmacKey:
     """A shared secret: `v1`, HMAC-SHA256."""
@@ -64,6 +93,62 @@ class HmacKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PublicKey:
+    """The public half of an Ed25519 key: verifies `v1a`."""
+
+    version: ClassVar[str] = "v1a"
+
+    key: bytes
+
+    def accepts(self, message: bytes, signature: bytes) -> bool:
+        try:
+            Ed25519PublicKey.from_public_bytes(self.key).verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+    def __str__(self) -> str:
+        """`whpk_BASE64`."""
+        return PUBLIC_KEY_PREFIX + b64encode(self.key).decode()
+
+    @property
+    def id(self) -> str:
+        """The thumbprint of RFC 7638, which follows from the key alone."""
+        members = f'{{"crv":"Ed25519","kty":"OKP","x":"{_base64url(self.key)}"}}'
+        return _base64url(hashlib.sha256(members.encode()).digest())
+
+    def as_jwk(self) -> dict[str, str]:
+        """The key as RFC 8037 section 2 writes it."""
+        return {
+            "kty": "OKP",
+            "crv": "Ed25519",
+            "x": _base64url(self.key),
+            "kid": self.id,
+            "use": "sig",
+            "alg": "EdDSA",
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrivateKey:
+    """An Ed25519 key: signs `v1a`."""
+
+    version: ClassVar[str] = "v1a"
+
+    key: Ed25519PrivateKey = field(repr=False)
+
+    @property
+    def public(self) -> PublicKey:
+        return PublicKey(key=self.key.public_key().public_bytes_raw())
+
+    def sign(self, message: bytes) -> bytes:
+        return self.key.sign(message)
+
+    def accepts(self, message: bytes, signature: bytes) -> bool:
+        return self.public.accepts(message, signature)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
     """What a signature that holds proves: this id, at this time (seconds since 1970)."""
 
@@ -76,24 +161,70 @@ def new_secret(rng_bytes: Callable[[int], bytes]) -> str:
     return SECRET_PREFIX + b64encode(rng_bytes(NEW_SECRET_BYTES)).decode()
 
 
+def new_signing_key(rng_bytes: Callable[[int], bytes]) -> str:
+    """A fresh `whsk_…`, likewise."""
+    return SIGNING_KEY_PREFIX + b64encode(rng_bytes(ED25519_BYTES)).decode()
+
+
 def parse_secret(secret: str) -> HmacKey:
     """The key in `whsec_BASE64`: 24 to 64 bytes, padded or not. Raises `Invalid`, which never shows the secret."""
     if not secret.startswith(SECRET_PREFIX):
         raise Invalid.of("secret", f"a secret starts with {SECRET_PREFIX}")
-    encoded = secret.removeprefix(SECRET_PREFIX)
-    try:
-        key = binascii.a2b_base64(encoded + "=" * (-len(encoded) % 4), strict_mode=True)
-    except ValueError as exc:  # binascii.Error, and a character outside ASCII
-        raise Invalid.of("secret", f"what follows {SECRET_PREFIX} is not base64") from exc
+    key = _decode_key(secret, SECRET_PREFIX)
     if not MIN_SECRET_BYTES <= len(key) <= MAX_SECRET_BYTES:
         limits = f"{MIN_SECRET_BYTES} to {MAX_SECRET_BYTES}"
         raise Invalid.of("secret", f"a secret holds {limits} bytes, this one {len(key)}")
     return HmacKey(key=key)
 
 
+def parse_signing_key(text: str) -> PrivateKey:
+    """The key in `whsk_BASE64`, alone or followed by its public half. Raises `Invalid`, which never shows it."""
+    if not text.startswith(SIGNING_KEY_PREFIX):
+        raise Invalid.of("secret", f"a signing key starts with {SIGNING_KEY_PREFIX}")
+    raw = _decode_key(text, SIGNING_KEY_PREFIX)
+    if len(raw) not in (ED25519_BYTES, 2 * ED25519_BYTES):
+        raise Invalid.of("secret", f"a signing key holds {ED25519_BYTES} bytes, this one {len(raw)}")
+    key = PrivateKey(key=Ed25519PrivateKey.from_private_bytes(raw[:ED25519_BYTES]))
+    if raw[ED25519_BYTES:] not in (b"", key.public.key):
+        raise Invalid.of("secret", "the public half that follows the signing key is another key's")
+    return key
+
+
+def parse_public_key(text: str) -> PublicKey:
+    """The key in `whpk_BASE64`. Raises `Invalid`."""
+    if not text.startswith(PUBLIC_KEY_PREFIX):
+        raise Invalid.of("secret", f"a public key starts with {PUBLIC_KEY_PREFIX}")
+    key = _decode_key(text, PUBLIC_KEY_PREFIX)
+    if len(key) != ED25519_BYTES:
+        raise Invalid.of("secret", f"a public key holds {ED25519_BYTES} bytes, this one {len(key)}")
+    return PublicKey(key=key)
+
+
+def parse_signer(text: str) -> Signer:
+    """What signs with `whsec_…` or `whsk_…`. Raises `Invalid`."""
+    return parse_signing_key(text) if text.startswith(SIGNING_KEY_PREFIX) else parse_secret(text)
+
+
+def parse_verifier(text: str) -> Verifier:
+    """What verifies with `whsec_…` or `whpk_…`. Raises `Invalid`."""
+    return parse_public_key(text) if text.startswith(PUBLIC_KEY_PREFIX) else parse_secret(text)
+
+
+def _decode_key(text: str, prefix: str) -> bytes:
+    encoded = text.removeprefix(prefix)
+    try:
+        return binascii.a2b_base64(encoded + "=" * (-len(encoded) % 4), strict_mode=True)
+    except ValueError as exc:  # binascii.Error, and a character outside ASCII
+        raise Invalid.of("secret", f"what follows {prefix} is not base64") from exc
+
+
+def _base64url(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
 def sign(secret: str, *, id: str, timestamp: int, body: bytes) -> str:
-    """One signature, `v1,BASE64`. Raises `Invalid` for a secret that is none."""
-    key = parse_secret(secret)
+    """One signature, such as `v1,BASE64`, by a `whsec_…` or `whsk_…`. Raises `Invalid` for what is neither."""
+    key = parse_signer(secret)
     signature = key.sign(_message(id.encode(), str(timestamp).encode(), body))
     return f"{key.version},{b64encode(signature).decode()}"
 
@@ -111,13 +242,13 @@ def verify(
     now: float,
     tolerance_s: float = DEFAULT_TOLERANCE_S,
 ) -> Verified:
-    """Checks a webhook against any of `secrets` and returns its id and time.
+    """Checks a webhook against any of `secrets` (`whsec_…`, or public keys `whpk_…`); returns its id and time.
 
     `headers` is a mapping of names in any case, or pairs as ASGI has them; `body` is the raw body as received, since a
     parsed and printed one differs; `now` is the time of arrival in seconds since 1970. Raises `SignatureError` if the
     webhook is not proven, `Invalid` if a secret is none.
     """
-    keys = [parse_secret(secret) for secret in ([secrets] if isinstance(secrets, str) else secrets)]
+    keys = [parse_verifier(secret) for secret in ([secrets] if isinstance(secrets, str) else secrets)]
     id_, timestamp, signatures = _three_headers(headers)
     sent_at = _read_timestamp(timestamp)
     if now - sent_at > tolerance_s:

@@ -16,6 +16,7 @@ from hookbrook.http.api_document import document, operation_id
 from hookbrook.http.api_endpoints import Endpoints
 from hookbrook.http.api_health import Health
 from hookbrook.http.api_keys import Keys
+from hookbrook.http.api_signing import Signing
 from hookbrook.http.api_sources import Sources
 from hookbrook.http.gateway import Gateway
 from hookbrook.http.problems import Problems, problem_response
@@ -36,7 +37,7 @@ def build_api(gateway: Gateway) -> FastAPI:
         # Two shapes for one thing, in and out, would only differ in what has a default.
         separate_input_output_schemas=False,
     )
-    for part in (Sources, Endpoints, Deliveries, Keys, Health):
+    for part in (Sources, Endpoints, Signing, Deliveries, Keys, Health):
         api.include_router(part(gateway).router())
     api.add_exception_handler(Problem, _on_problem)
     api.add_exception_handler(RequestValidationError, _on_validation)

@@ -1,20 +1,21 @@
 """`/v1/endpoints`."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Body, Depends, Request, Response
 
-from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.endpoint import Endpoint, Retired
 from hookbrook.core.event import format_time
 from hookbrook.core.ids import new_id
-from hookbrook.core.registration import check_endpoint
 from hookbrook.core.retry import parse_schedule
-from hookbrook.core.signing import new_secret
+from hookbrook.core.rotation import in_overlap, with_signing_key
+from hookbrook.core.signing import SECRET_PREFIX, new_secret, parse_signer
 from hookbrook.errors import Conflict, Invalid
 from hookbrook.http.auth import Principal
 from hookbrook.http.gateway import Gateway
-from hookbrook.http.models import EndpointIn, EndpointList, EndpointMade, EndpointOut, SecretOut
+from hookbrook.http.models import EndpointIn, EndpointList, EndpointMade, EndpointOut, ExpiringKey
 from hookbrook.http.request import (
     DEFAULT_LIMIT,
     Limit,
@@ -49,9 +50,6 @@ class Endpoints:
         router.add_api_route(one, self.read, methods=["GET"], summary="Read an endpoint")
         router.add_api_route(one, self.change, methods=["PATCH"], summary="Change an endpoint")
         router.add_api_route(one, self.delete, methods=["DELETE"], status_code=204, summary="Delete an endpoint")
-        router.add_api_route(
-            f"{one}/secret", self.secret, methods=["GET"], summary="Show what an endpoint verifies with"
-        )
         return router
 
     async def create(self, request: Request, response: Response, body: EndpointIn, admin: Admin) -> EndpointMade:
@@ -65,7 +63,8 @@ class Endpoints:
             created=now,
             updated=now,
         )
-        self._check(endpoint)
+        self._gateway.check_endpoint(endpoint)
+        endpoint = with_signing_key(endpoint, self._gateway.random)
         try:
             endpoint = await self._catalog.save(endpoint)
         except Conflict:
@@ -74,17 +73,17 @@ class Endpoints:
                 raise
             endpoint = _same_as_first(endpoint, first, secret_was_made=body.secret is None)
         response.headers["Location"] = f"/v1/endpoints/{endpoint.id}"
-        return EndpointMade(**_shown(endpoint).model_dump(), secret=endpoint.secrets[0])
+        return EndpointMade(**self._shown(endpoint).model_dump(), secret=endpoint.secrets[0])
 
     async def list(self, admin: Admin, limit: Limit = DEFAULT_LIMIT, page: PageToken = None) -> EndpointList:
         found = await self._gateway.store.records(
             Endpoint, tenant=admin.view, after_id=page_after(page), limit=limit + 1
         )
         endpoints, following = next_page(found, limit)
-        return EndpointList(data=[_shown(endpoint) for endpoint in endpoints], next=following)
+        return EndpointList(data=[self._shown(endpoint) for endpoint in endpoints], next=following)
 
     async def read(self, endpoint_id: str, admin: Admin) -> EndpointOut:
-        return _shown(await self._find(endpoint_id, admin))
+        return self._shown(await self._find(endpoint_id, admin))
 
     async def change(self, endpoint_id: str, admin: Admin, patch: Annotated[Any, Body()]) -> EndpointOut:
         """A merge patch (RFC 7396): what is absent stays, null clears to the default. A null secret makes a new one.
@@ -104,30 +103,43 @@ class Endpoints:
         )
         if "secret" in patch:
             secret = body.secret or new_secret(self._gateway.random)
-            changed = msgspec.structs.replace(changed, secrets=(secret,))
+            # At once: what a rotation let sign beside the old one ends with it.
+            changed = msgspec.structs.replace(changed, secrets=(secret,), retired=_without_secrets(changed.retired))
         headers = restored_headers(changed.headers, endpoint.headers)
         changed = msgspec.structs.replace(changed, headers=headers)
-        self._check(changed)
-        saved = await self._catalog.save(changed)
+        self._gateway.check_endpoint(changed)
+        saved = await self._catalog.save(with_signing_key(changed, self._gateway.random))
         # What was held while it was disabled is due now.
         self._gateway.dispatcher_poke(saved.id)
-        return _shown(saved)
+        return self._shown(saved)
 
     async def delete(self, endpoint_id: str, admin: Admin) -> None:
         endpoint = await self._find(endpoint_id, admin)
         changeable(endpoint.declared)
         owned(await self._catalog.delete(Endpoint, endpoint_id), admin, "endpoint")
 
-    async def secret(self, response: Response, endpoint_id: str, admin: Admin) -> SecretOut:
-        endpoint = await self._find(endpoint_id, admin)
-        response.headers["Cache-Control"] = "no-store"
-        return SecretOut(secret=endpoint.secrets[0], secrets=list(endpoint.secrets))
-
     async def _find(self, endpoint_id: str, admin: Principal) -> Endpoint:
         return owned(await self._gateway.store.get(Endpoint, endpoint_id), admin, "endpoint")
 
-    def _check(self, endpoint: Endpoint) -> None:
-        check_endpoint(endpoint, self._gateway.allowed, self._gateway.denied)
+    def _shown(self, endpoint: Endpoint) -> EndpointOut:
+        expiring = [
+            ExpiringKey(
+                hint=hint(each.key), signature=parse_signer(each.key).version, expires_at=format_time(each.expires)
+            )
+            for each in in_overlap(endpoint, self._gateway.clock())
+        ]
+        return EndpointOut(
+            **{
+                **_as_input(endpoint),
+                "id": endpoint.id,
+                "secrets": [hint(secret) for secret in endpoint.secrets],
+                "expiring": expiring,
+                "headers": shown_headers(endpoint.headers),
+                "declared": endpoint.declared,
+                "created_at": format_time(endpoint.created),
+                "updated_at": format_time(endpoint.updated),
+            }
+        )
 
 
 def _fields(body: EndpointIn, tenant: str) -> dict[str, Any]:
@@ -137,6 +149,7 @@ def _fields(body: EndpointIn, tenant: str) -> dict[str, Any]:
         "tenant": tenant,
         "types": tuple(body.types),
         "channels": tuple(body.channels),
+        "signatures": tuple(body.signatures),
         "retry": None if body.retry is None else parse_schedule(body.retry).delays_s,
     }
 
@@ -145,27 +158,19 @@ def _as_input(endpoint: Endpoint) -> dict[str, Any]:
     """The endpoint as a client would have written it, but for its secret."""
     fields = {name: getattr(endpoint, name) for name in EndpointIn.model_fields if name != "secret"}
     retry = None if endpoint.retry is None else list(endpoint.retry)
-    return {**fields, "types": list(endpoint.types), "channels": list(endpoint.channels), "retry": retry}
+    lists = {name: list(fields[name]) for name in ("types", "channels", "signatures")}
+    return {**fields, **lists, "retry": retry}
 
 
-def _shown(endpoint: Endpoint) -> EndpointOut:
-    return EndpointOut(
-        **{
-            **_as_input(endpoint),
-            "id": endpoint.id,
-            "secrets": [hint(secret) for secret in endpoint.secrets],
-            "headers": shown_headers(endpoint.headers),
-            "declared": endpoint.declared,
-            "created_at": format_time(endpoint.created),
-            "updated_at": format_time(endpoint.updated),
-        }
-    )
+def _without_secrets(retired: Sequence[Retired]) -> tuple[Retired, ...]:
+    return tuple(each for each in retired if not each.key.startswith(SECRET_PREFIX))
 
 
 def _same_as_first(repeat: Endpoint, first: Endpoint, *, secret_was_made: bool) -> Endpoint:
     comparable = msgspec.structs.replace(repeat, created=first.created, updated=first.updated)
     if secret_was_made:
         comparable = msgspec.structs.replace(comparable, secrets=first.secrets)
+    comparable = msgspec.structs.replace(comparable, signing_key=first.signing_key)
     if comparable != first:
         raise Conflict("This Idempotency-Key was used for another endpoint, or the endpoint was changed since.")
     return first

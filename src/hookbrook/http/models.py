@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from hookbrook.core.endpoint import DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_S
+from hookbrook.core.rotation import DEFAULT_OVERLAP_S
 
 ScopeName = Literal["admin", "publish", "subscribe", "ingest"]
 
@@ -98,6 +99,14 @@ class EndpointIn(Model):
     secret: Secret | None = Field(
         default=None, description="`whsec_…`; made if absent. `GET /v1/endpoints/{id}/secret` shows it."
     )
+    signatures: list[Literal["v1", "v1a"]] = Field(
+        default=["v1"],
+        description="What each webhook is signed with: `v1` is HMAC-SHA256 by the secret, `v1a` Ed25519 by a key of"
+        " ours, whose public half `GET /v1/endpoints/{id}/public-keys` shows.",
+    )
+    svix_headers: bool = Field(
+        default=False, description="Send `svix-id`, `svix-timestamp` and `svix-signature` beside `webhook-*`."
+    )
     headers: dict[str, str] = Field(
         default={}, description="Added to each request. Values of headers that name a credential are shown as `***`."
     )
@@ -112,6 +121,12 @@ class EndpointIn(Model):
     metadata: dict[str, str] = {}
 
 
+class ExpiringKey(Model):
+    hint: str
+    signature: str = Field(description="`v1` or `v1a`.")
+    expires_at: str
+
+
 class EndpointOut(Model):
     id: str
     url: str
@@ -119,6 +134,9 @@ class EndpointOut(Model):
     channels: list[str]
     tenant: str
     secrets: list[str] = Field(description="Hints.")
+    signatures: list[str]
+    svix_headers: bool
+    expiring: list[ExpiringKey] = Field(description="Replaced by a rotation, and signing until then.")
     headers: dict[str, str]
     retry: list[float] | None
     concurrency: int
@@ -137,7 +155,47 @@ class EndpointMade(EndpointOut):
 
 class SecretOut(Model):
     secret: str = Field(description="The one that signs first.")
-    secrets: list[str] = Field(description="All that sign.")
+    secrets: list[str] = Field(description="All that sign now, also those that a rotation has replaced.")
+
+
+class RotateIn(Model):
+    """How to replace what an endpoint's webhooks are signed with."""
+
+    signatures: list[Literal["v1", "v1a"]] | None = Field(
+        default=None, description="What gets a new key; by default all that the endpoint signs with."
+    )
+    overlap_s: float = Field(
+        default=DEFAULT_OVERLAP_S, description="Seconds for which the old keys sign beside the new; 7 days at most."
+    )
+    secret: Secret | None = Field(default=None, description="The new `whsec_…`; made if absent.")
+
+
+class PublicKeyOut(Model):
+    key: str = Field(description="`whpk_…`.")
+    kid: str = Field(description="Its thumbprint (RFC 7638), by which the key set names it.")
+    expires_at: str | None = Field(description="When it stops to sign, because a rotation has replaced it.")
+
+
+class PublicKeysOut(Model):
+    data: list[PublicKeyOut] = Field(description="The newest first; empty if the endpoint does not sign `v1a`.")
+    url: str = Field(description="The same as a JSON Web Key Set, for which nobody needs a credential.")
+
+
+class Jwk(Model):
+    """An Ed25519 public key (RFC 8037)."""
+
+    kty: str
+    crv: str
+    x: str
+    kid: str
+    use: str
+    alg: str
+
+
+class JwkSet(Model):
+    """RFC 7517 section 5."""
+
+    keys: list[Jwk]
 
 
 class KeyIn(Model):

@@ -10,6 +10,7 @@ from hookbrook.core import registration
 from hookbrook.core.declared import as_config
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.registration import check_all
+from hookbrook.core.rotation import with_signing_key
 from hookbrook.core.signing import new_secret
 from hookbrook.core.source import Source
 from hookbrook.errors import ConfigError, Conflict, Invalid
@@ -64,6 +65,14 @@ async def declare(
         existing = known_endpoints.get(endpoint.id)
         secrets = endpoint.secrets or (existing.secrets if existing else (new_secret(random),))
         completed = msgspec.structs.replace(endpoint, secrets=secrets)
+        if existing is not None:
+            completed = msgspec.structs.replace(
+                completed,
+                signing_key=existing.signing_key,
+                retired=existing.retired,
+                last_rotation=existing.last_rotation,
+            )
+        completed = with_signing_key(completed, random)
         await _save(catalog, f"endpoints[{index}]", completed, existing, now)
     await _release(catalog, known_sources, {source.id for source in sources})
     await _release(catalog, known_endpoints, {endpoint.id for endpoint in endpoints})

@@ -4,7 +4,9 @@ Headers, all in lower case:
 
     webhook-id          the event's id; the same for every attempt and every endpoint
     webhook-timestamp   seconds since 1970 of this attempt
-    webhook-signature   `v1,BASE64`, once for each of the endpoint's secrets, separated by spaces
+    webhook-signature   `v1,BASE64` or `v1a,BASE64`, once for each key of the endpoint's that is valid now, separated by
+                        spaces
+    svix-id, …          the same three under their older names, where the endpoint asks for them
     content-type        the event's
     user-agent          hookbrook/VERSION
     hookbrook-type      the event's type, which a receiver of raw bytes could not know otherwise
@@ -22,7 +24,7 @@ import msgspec
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import Event, NewEvent
 from hookbrook.core.fetch import Request
-from hookbrook.core.signing import parse_secret
+from hookbrook.core.rotation import keys_of
 from hookbrook.errors import HookbrookError
 
 HOPS_HEADER: Final = "hookbrook-hops"
@@ -31,6 +33,8 @@ USER_AGENT: Final = f"hookbrook/{version('hookbrook')}"
 
 #: Nobody chains more gateways than this on purpose, and a loop is caught before it has done much harm.
 MAX_HOPS: Final = 8
+
+_US: Final = 1_000_000
 
 
 class TooManyHops(HookbrookError):
@@ -52,7 +56,7 @@ class Letterhead:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._keys = [parse_secret(secret) for secret in endpoint.secrets]
+        self._keys = keys_of(endpoint)
         # Lower case, so that ours, which are added last, replace the endpoint's whatever their case.
         self._headers = {name.lower(): value for name, value in endpoint.headers.items()}
         self._headers["user-agent"] = USER_AGENT
@@ -63,20 +67,23 @@ class Letterhead:
         if hops > MAX_HOPS:
             raise TooManyHops(hops - 1)
         timestamp = str(sent_at)
-        # Standard Webhooks 1.0, "Signature scheme": the signed content is `{id}.{timestamp}.{body}`.
-        signed = b"%b.%b.%b" % (event.id.encode(), timestamp.encode(), event.data)
-        headers = self._headers | {
-            "content-type": event.content_type,
-            "webhook-id": event.id,
-            "webhook-timestamp": timestamp,
-            "webhook-signature": " ".join(
-                f"{key.version},{b64encode(key.sign(signed)).decode()}" for key in self._keys
-            ),
-            TYPE_HEADER: event.type,
-            HOPS_HEADER: str(hops),
-        }
+        own = {"id": event.id, "timestamp": timestamp, "signature": self._signature(event, sent_at)}
+        headers = self._headers | {"content-type": event.content_type}
+        headers |= {f"webhook-{name}": value for name, value in own.items()}
+        if self._endpoint.svix_headers:
+            headers |= {f"svix-{name}": value for name, value in own.items()}
+        headers |= {TYPE_HEADER: event.type, HOPS_HEADER: str(hops)}
         return Request(
             url=self._endpoint.url, headers=headers, body=event.data, total_timeout_s=self._endpoint.timeout_s
+        )
+
+    def _signature(self, event: Event | NewEvent, sent_at: int) -> str:
+        # Standard Webhooks 1.0, "Signature scheme": the signed content is `{id}.{timestamp}.{body}`.
+        signed = b"%b.%d.%b" % (event.id.encode(), sent_at, event.data)
+        return " ".join(
+            f"{key.signer.version},{b64encode(key.signer.sign(signed)).decode()}"
+            for key in self._keys
+            if key.signs_at(sent_at * _US)
         )
 
 
