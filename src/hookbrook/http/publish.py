@@ -3,6 +3,7 @@
 Plain ASGI, decoded with msgspec: this is the hottest write path. Nothing is answered before the commit.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
@@ -35,6 +36,9 @@ MAX_LINES_PER_APPEND = 1000
 NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 _JSON_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 _encode = msgspec.json.Encoder().encode
+
+
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
 class Reply(msgspec.Struct):
@@ -308,7 +312,10 @@ def _reply(result: Appended) -> Reply:
 
 def _location(scope: Scope, event_id: str) -> bytes:
     """Where the event can be read: an id may hold what means something else in a path."""
-    return f"{quote(scope.get('root_path', ''))}/v1/events/{quote(event_id, safe=':@')}".encode()
+    root = scope.get("root_path")
+    # The ids that we make need no escaping, and finding that out costs ten times less than escaping.
+    name = event_id if _PLAIN_ID.match(event_id) else quote(event_id, safe=":@")
+    return f"{quote(root) if root else ''}/v1/events/{name}".encode()
 
 
 def _header(headers: list[tuple[bytes, bytes]], name: bytes) -> str:

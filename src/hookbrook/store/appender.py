@@ -45,9 +45,11 @@ class Appender:
         return await self._append_once(events, self._catalog.routes)
 
     async def _append_once(self, events: Sequence[NewEvent], routes: Routes) -> list[Appended]:
-        owed = [self._owed(event, routes) for event in events] if routes.by_id else [()] * len(events)
+        if not routes.by_id:
+            return await self._log.append(events, ((),) * len(events), routes.version)
+        owed = [self._owed(event, routes) for event in events]
         appended = await self._log.append(events, owed, routes.version)
-        if self._listener is not None and routes.by_id:
+        if self._listener is not None:
             for event, result, deliveries in zip(events, appended, owed, strict=True):
                 if deliveries and not result.duplicate:
                     self._listener(event, result, deliveries)

@@ -67,7 +67,8 @@ class Entry:
     def __init__(self, event: Event) -> None:
         self.event = event
         self.seq = event.seq
-        self._frames: dict[Format, bytes] = {}
+        #: Made when the first reader wants one: most events of a busy log have no reader.
+        self._frames: dict[Format, bytes] | None = None
 
     def frame(self, subscription: Subscription) -> bytes:
         kind = subscription.format
@@ -75,6 +76,8 @@ class Entry:
             visible = subscription.visible(self.event)
             if visible != self.event.channels:
                 return _frame(self.event, kind, visible)
+        if self._frames is None:
+            self._frames = {}
         frame = self._frames.get(kind)
         if frame is None:
             frame = self._frames[kind] = _frame(self.event, kind, self.event.channels)

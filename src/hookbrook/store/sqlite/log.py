@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
+import msgspec
+
 from hookbrook.core.channel import matches_any
 from hookbrook.core.cursor import Epoch, Epochs
 from hookbrook.core.delivery import NewDelivery, State
@@ -29,9 +31,8 @@ MAX_INDEXED_CHANNELS = 8
 Key = tuple[str, str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """One call of `append`."""
+class Batch(msgspec.Struct, kw_only=True):
+    """One call of `append`. A Struct, because one is made for every publish, and a frozen dataclass costs 1 µs more."""
 
     events: Sequence[NewEvent]
     owed: Sequence[Sequence[NewDelivery]]
@@ -111,7 +112,7 @@ class Log:
         """Append the batches of many callers in a few statements. Sets each job's result or error."""
         current = [job for job in jobs if not self._is_stale(job)]
         seen = _find_seen(connection, chain.from_iterable(job.batch.events for job in current))
-        rows = _Rows(now=max(self._clock(), self.state.appended), epoch=self.state.epoch, tail=self.state.tail)
+        rows = _Rows(self.state, now=max(self._clock(), self.state.appended))
         for job in current:
             try:
                 job.result = rows.add(job.batch, seen)
@@ -142,10 +143,11 @@ def _find_seen(connection: sqlite3.Connection, events: Iterable[NewEvent]) -> di
 class _Rows:
     """Rows of one transaction's appends, numbered as they are added."""
 
-    def __init__(self, *, now: int, epoch: str, tail: int) -> None:
+    def __init__(self, state: LogState, *, now: int) -> None:
         self.now = now
-        self.epoch = epoch
-        self.tail = tail
+        self.epoch = state.epoch
+        self.tail = state.tail
+        self._epochs = state.epochs
         self.appended: list[Event] = []
         self._events: list[Row] = []
         self._channels: list[Row] = []
@@ -180,7 +182,7 @@ class _Rows:
             seq, first_id, digest = first
             if digest and event.digest and digest != event.digest:
                 raise IdConflict(index, event.id)
-            results.append(Appended(id=first_id, seq=seq, epoch="", duplicate=True))
+            results.append(Appended(id=first_id, seq=seq, epoch=self._epochs.name_of(seq), duplicate=True))
         return results, fresh
 
     def _add_event(self, event: NewEvent, seq: int) -> None:

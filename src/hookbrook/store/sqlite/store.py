@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Concatenate, ParamSpec, TypeVar
 
-from hookbrook.core.cursor import new_epoch
+from hookbrook.core.cursor import Epochs, new_epoch
 from hookbrook.core.delivery import Attempt, Delivery, Happening, NewDelivery, Outcome
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import Appended, Event, NewEvent
@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 #: Reading threads. SQLite reads run beside the writer; more than this only compete for the interpreter lock.
 READERS = 2
+#: What is written to see whether there is room: more pages than an append of one small event touches.
+PROBE_BYTES = 32 * 1024
 #: Rough bytes of an event beside its data: headers, names, objects.
 EVENT_OVERHEAD = 512
 
@@ -107,7 +109,7 @@ class SqliteStore:
         try:
             if self._writing().trouble is not None:
                 # Perhaps there is room again, and nobody has published since.
-                await self._write(lambda connection: connection.execute(sql("put_meta"), ("probe", self._clock())))
+                await self._write(lambda connection: connection.execute(sql("put_meta"), ("probe", bytes(PROBE_BYTES))))
         except StoreError as exc:
             return Health(ok=False, reason=str(exc))
         return Health(ok=True, reason=self._damage)
@@ -118,19 +120,16 @@ class SqliteStore:
         self, events: Sequence[NewEvent], owed: Sequence[Sequence[NewDelivery]], routing_version: int
     ) -> list[Appended]:
         batch = log.Batch(events=events, owed=owed, routing_version=routing_version)
-        size = sum(len(event.data) + EVENT_OVERHEAD for event in events)
+        size = EVENT_OVERHEAD * len(events)
+        for event in events:
+            size += len(event.data)
         appended: list[Appended] = await self._writing().append(batch, size)
-        if any(result.duplicate for result in appended):
-            return [self._with_epoch(result) for result in appended]
         return appended
 
-    def _with_epoch(self, result: Appended) -> Appended:
-        epoch = self._log.state.epochs.name_of(result.seq)
-        return Appended(id=result.id, seq=result.seq, epoch=epoch, duplicate=result.duplicate)
-
     def follow(self, listener: Listener) -> Bounds:
+        bounds = self._bounds()
         self._listeners.append(listener)
-        return self._bounds()
+        return bounds
 
     def unfollow(self, listener: Listener) -> None:
         self._listeners.remove(listener)
@@ -144,20 +143,25 @@ class SqliteStore:
         return self._bounds()
 
     def _bounds(self) -> Bounds:
-        kept = self._log.kept
-        return Bounds(oldest=kept.oldest, tail=self._announced, epochs=self._log.state.epochs, trimmed=kept.trimmed)
+        epochs, kept = self._epochs, self._log.kept
+        return Bounds(oldest=kept.oldest, tail=self._announced, epochs=epochs, trimmed=kept.trimmed)
+
+    @property
+    def _epochs(self) -> Epochs:
+        self._writing()
+        return self._log.state.epochs
 
     async def read(self, query: Query, *, after: int, limit: int) -> Page:
-        return await self._read(log.read, query, after=after, limit=limit, epochs=self._log.state.epochs)
+        return await self._read(log.read, query, after=after, limit=limit, epochs=self._epochs)
 
     async def read_back(self, query: Query, *, before: int, limit: int) -> Page:
-        return await self._read(log.read_back, query, before=before, limit=limit, epochs=self._log.state.epochs)
+        return await self._read(log.read_back, query, before=before, limit=limit, epochs=self._epochs)
 
     async def seq_at(self, time_us: int) -> int:
         return await self._read(log.seq_at, time_us)
 
     async def event(self, tenant: str, event_id: str) -> Event | None:
-        return await self._read(log.find, tenant, event_id, self._log.state.epochs)
+        return await self._read(log.find, tenant, event_id, self._epochs)
 
     async def trim(self, *, appended_before: int | None, keep: int | None, limit: int) -> int:
         seen_before = self._clock() - SEEN_WINDOW_US
@@ -170,9 +174,8 @@ class SqliteStore:
     # Deliveries
 
     async def due(self, endpoint_id: str, *, now: int, limit: int, excluding: Sequence[str]) -> list[Due]:
-        epochs = self._log.state.epochs
         return await self._read(
-            deliveries.due, endpoint_id, now=now, limit=limit, excluding=tuple(excluding), epochs=epochs
+            deliveries.due, endpoint_id, now=now, limit=limit, excluding=tuple(excluding), epochs=self._epochs
         )
 
     async def next_due(self) -> dict[str, int]:

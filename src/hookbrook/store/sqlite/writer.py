@@ -97,7 +97,10 @@ class Writer:
         self._explain = explain
         self._announce = announce
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[Job | AppendJob | None] = SimpleQueue()
+        #: What came in this turn of the loop.
+        self._handed: list[Job | AppendJob] = []
+        #: None ends the thread.
+        self._queue: SimpleQueue[list[Job | AppendJob] | None] = SimpleQueue()
         self._waiting_bytes = 0
         self._closed = False
         #: The last group's failure, or None after one that succeeded.
@@ -109,8 +112,8 @@ class Writer:
         """Run something in a transaction of the writer, and return its result once that is durable."""
         return await self._put(Job(run, self._loop.create_future()))
 
-    async def append(self, batch: Any, size: int) -> Any:
-        return await self._put(AppendJob(batch, self._loop.create_future(), size))
+    def append(self, batch: Any, size: int) -> asyncio.Future[Any]:
+        return self._put(AppendJob(batch, self._loop.create_future(), size))
 
     def _put(self, job: Job | AppendJob) -> asyncio.Future[Any]:
         if self._closed:
@@ -120,14 +123,26 @@ class Writer:
                 f"More than {MAX_WAITING_BYTES} bytes wait for the disk.", headers={"Retry-After": "1"}
             )
         self._waiting_bytes += job.size
-        self._queue.put(job)
+        if not self._handed:
+            self._loop.call_soon(self._hand_over)
+        self._handed.append(job)
         return job.future
+
+    def _hand_over(self) -> None:
+        """Give the writer thread what this turn of the loop has brought, all at once.
+
+        Each hand-over wakes the thread, which then fights the loop for the interpreter lock: one for every job would
+        cost more than the job.
+        """
+        jobs, self._handed = self._handed, []
+        self._queue.put(jobs)
 
     async def close(self) -> None:
         """Finish what was accepted and end the thread."""
         if self._closed:
             return
         self._closed = True
+        self._hand_over()
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -136,14 +151,22 @@ class Writer:
     def _work(self) -> None:
         running = True
         while running:
-            jobs = [self._queue.get()]
-            while len(jobs) < MAX_GROUP and not self._queue.empty():
-                jobs.append(self._queue.get())
-            running = None not in jobs
-            group = Group([job for job in jobs if job is not None])
-            if group.jobs:
+            jobs: list[Job | AppendJob] = []
+            running = self._collect(jobs)
+            for start in range(0, len(jobs), MAX_GROUP):
+                group = Group(jobs[start : start + MAX_GROUP])
                 self._commit(group)
                 self._loop.call_soon_threadsafe(self._wake, group)
+
+    def _collect(self, jobs: list[Job | AppendJob]) -> bool:
+        """Wait for jobs and take all that wait; False if these are the last."""
+        while True:
+            handed = self._queue.get()
+            if handed is None:
+                return False
+            jobs += handed
+            if len(jobs) >= MAX_GROUP or (jobs and self._queue.empty()):
+                return True
 
     def _commit(self, group: Group) -> None:
         try:
