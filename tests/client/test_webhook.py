@@ -1,6 +1,7 @@
 """`hookbrook.verify`, judged by the reference library of Standard Webhooks."""
 
 from datetime import UTC, datetime
+from email.message import Message
 
 import pytest
 from standardwebhooks import Webhook
@@ -22,6 +23,13 @@ def headers_of(body: bytes, *, sent_at: float = NOW) -> dict[str, str]:
 def test_a_webhook_of_the_reference_library_verifies() -> None:
     verified = verify(SECRET, headers_of(BODY), BODY, now=NOW)
     assert (verified.id, verified.timestamp) == ("evt_1", int(NOW))
+
+
+def test_the_headers_of_the_standard_library_s_server_are_headers() -> None:
+    headers = Message()
+    for name, value in headers_of(BODY).items():
+        headers[name] = value
+    assert verify(SECRET, headers, BODY, now=NOW).id == "evt_1"
 
 
 def test_any_one_of_several_secrets_will_do() -> None:

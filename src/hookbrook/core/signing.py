@@ -17,7 +17,7 @@ import hmac
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -49,8 +49,16 @@ MAX_TIMESTAMP_DIGITS = 12
 #: Header names by the prefix they carry: the specification's, and the older one that Svix and its customers send.
 HEADER_PREFIXES = ("webhook", "svix")
 
-#: A mapping, as an HTTP client or framework has them, or pairs, as ASGI has them.
-Headers = Mapping[str, str] | Iterable[tuple[bytes | str, bytes | str]]
+
+@runtime_checkable
+class Items(Protocol):
+    """A mapping, or what is nearly one, as the headers of `http.server` are."""
+
+    def items(self) -> Iterable[tuple[str, str]]: ...
+
+
+#: Named, as an HTTP client or framework has them, or pairs, as ASGI has them.
+Headers = Items | Iterable[tuple[bytes | str, bytes | str]]
 
 
 class SignatureError(Unauthorized):
@@ -266,7 +274,7 @@ def _message(id_: bytes, timestamp: bytes, body: bytes) -> bytes:
 
 
 def _three_headers(headers: Headers) -> tuple[bytes, bytes, bytes]:
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    pairs = headers.items() if isinstance(headers, Items) else headers
     found = {_latin(name).lower(): _latin(value).strip() for name, value in pairs}
     prefix = next((prefix for prefix in HEADER_PREFIXES if f"{prefix}-signature".encode() in found), HEADER_PREFIXES[0])
     id_, timestamp, signature = (_present(found, f"{prefix}-{part}") for part in ("id", "timestamp", "signature"))
