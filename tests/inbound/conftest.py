@@ -31,7 +31,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.line(_line("provider", "judge", COLUMNS))
     for (provider, judge), cells in sorted(table.items()):
         terminalreporter.line(_line(provider, judge, tuple(cells.get(column, "") for column in COLUMNS)))
+    terminalreporter.line(f"{len({provider for provider, _ in table})} providers, {len(table)} judges")
 
 
 def _line(provider: str, judge: str, cells: tuple[str, ...]) -> str:
-    return f"{provider:18} {judge:32}" + "".join(f" {cell:24}" for cell in cells)
+    return f"{provider:18} {judge:32}" + "".join(f" {cell:29}" for cell in cells).rstrip()

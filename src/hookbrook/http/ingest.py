@@ -2,6 +2,7 @@
 
 The order is fixed. The body is read within its limit; the request is verified as of its arrival; a handshake is
 answered; what remains is appended, deduplicated by the provider's own id; and only then, durable, it is acknowledged.
+Where a provider sends several events in one request, all of them are appended together, each as an event of its own.
 
 What fails verification is refused with 401. A source that does not exist, or is disabled, gives the same answer as one
 whose signature does not match, so that nobody finds out names by trying; the log tells the operator which it was.
@@ -15,7 +16,7 @@ able to make the real webhook look like a repeat.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -38,6 +39,7 @@ from hookbrook.errors import MethodNotAllowed, Problem
 from hookbrook.http.body import read_body
 from hookbrook.http.gateway import Gateway
 from hookbrook.http.problems import Receive, Scope, Send
+from hookbrook.inbound.batch import dedupe_ids, split
 from hookbrook.inbound.challenge import Reply, acknowledge, answer
 from hookbrook.inbound.place import HeaderPlace, QueryPlace
 from hookbrook.inbound.recipe import Row, Token
@@ -76,11 +78,13 @@ HINTS: Final[Mapping[Reason, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Judged:
-    """What a request turned out to be: a handshake with its reply, or an event."""
+    """What a request turned out to be: a handshake with its reply, or events; neither if it is refused."""
 
     verdict: Verdict
     reply: Reply | None = None
-    event: NewEvent | None = None
+    events: Sequence[NewEvent] | None = None
+    #: The events came as a list, of which there may also be one, or none.
+    batch: bool = False
 
 
 class Ingest:
@@ -115,14 +119,15 @@ class Ingest:
             return judged.reply
         if not judged.verdict.ok:
             self._note_refusal(source, judged.verdict)
-        if judged.event is None:
+        if judged.events is None:
             raise judged.verdict.problem()
-        [appended] = await self._gateway.appender.append([judged.event])
+        appended = await self._gateway.appender.append(judged.events) if judged.events else []
         reply = acknowledge(row)
         if reply is not None:
             return reply
-        answered = {"id": appended.id, "cursor": appended.cursor, "duplicate": appended.duplicate}
-        return Reply(status=200, content_type=JSON_TYPE, body=msgspec.json.encode(answered))
+        answered = [{"id": each.id, "cursor": each.cursor, "duplicate": each.duplicate} for each in appended]
+        body = msgspec.json.encode(answered if judged.batch else answered[0])
+        return Reply(status=200, content_type=JSON_TYPE, body=body)
 
     def _without_body(self, name: str, method: str, scope: Scope) -> Reply:
         """Handshakes and probes. A probe is answered alike whether the source exists or not."""
@@ -170,13 +175,22 @@ class Ingest:
             return _Judged(verdict=verdict, reply=reply)
         if not verdict.ok and source.enforce:
             return _Judged(verdict=verdict)
-        return _Judged(verdict=verdict, event=self._event(source, row, request, scope, verdict, arrived))
+        record = _record(row, request, scope, verdict, arrived)
+        events = split(row, request) if verdict.ok else None
+        if events is None:
+            id_ = verdict.dedupe_id or dedupe_id(row, request)
+            type_ = verdict.event_type or row.type.render(request.document)
+            return _Judged(verdict=verdict, events=[self._event(source, request, verdict, arrived, record, id_, type_)])
+        made = [
+            self._event(source, event, verdict, arrived, record, id_, row.type.render(event.document))
+            for event, id_ in zip(events, dedupe_ids(row, request, events), strict=True)
+        ]
+        return _Judged(verdict=verdict, events=made, batch=True)
 
     def _event(
-        self, source: Source, row: Row, request: Request, scope: Scope, verdict: Verdict, arrived: int
+        self, source: Source, request: Request, verdict: Verdict, arrived: int, record: bytes, id_: str, type_: str
     ) -> NewEvent:
         content_type = _content_type(request)
-        type_ = verdict.event_type or row.type.render(request.document)
         if source.type is not None:
             type_ = self._template(source.type, DEFAULT_TYPE).render(request.document)
         if verdict.ok:
@@ -195,9 +209,9 @@ class Ingest:
             content_type=content_type,
             kind=kind_of(content_type, request.body),
             data=request.body,
-            request=_record(row, request, scope, verdict, arrived),
+            request=record,
             scope=source.id if verdict.ok else f"{source.id}:unverified",
-            dedupe_id=verdict.dedupe_id or dedupe_id(row, request),
+            dedupe_id=id_,
         )
 
     def _note_refusal(self, source: Source, verdict: Verdict) -> None:
