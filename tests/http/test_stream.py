@@ -22,7 +22,8 @@ from hookbrook.http.auth import Principal
 from hookbrook.http.problems import Problems
 from hookbrook.http.publish import press_for
 from hookbrook.http.server import Server
-from hookbrook.http.stream import SINK_BYTES, AsgiSink, Stream
+from hookbrook.http.sinks import SINK_BYTES, AsgiSink
+from hookbrook.http.stream import Stream
 from hookbrook.stream.hub import Hub
 from hookbrook.stream.subscription import Subscription
 

@@ -6,6 +6,9 @@ values to hide but which to show: those of our own parameters that say where and
 
 import logging
 import re
+from collections.abc import Callable, MutableMapping
+from functools import partial
+from typing import Any
 from urllib.parse import unquote_plus
 
 access = logging.getLogger("hookbrook.access")
@@ -36,6 +39,27 @@ def _redacted_pair(pair: bytes) -> bytes:
     if unquote_plus(name.decode("latin-1")) in SHOWN and _HARMLESS.fullmatch(value):
         return pair
     return (name if len(name) <= _LONGEST_NAME else _HIDDEN) + b"=" + _HIDDEN
+
+
+def recorder(
+    scope: MutableMapping[str, Any], status: int, started: float, now: Callable[[], float]
+) -> Callable[[int], None]:
+    """What writes the line once the size is known, perhaps in days; it holds as little as it can of the request."""
+    if not access.isEnabledFor(logging.INFO):
+        return _forget
+    write = partial(
+        record,
+        client=scope["client"],
+        method=scope["method"],
+        path=scope["raw_path"],
+        query=scope["query_string"],
+        status=status,
+    )
+    return lambda size: write(size=size, seconds=now() - started)
+
+
+def _forget(_size: int) -> None:
+    return None
 
 
 def record(

@@ -73,17 +73,19 @@ class Endpoints:
                 raise
             endpoint = _same_as_first(endpoint, first, secret_was_made=body.secret is None)
         response.headers["Location"] = f"/v1/endpoints/{endpoint.id}"
-        return EndpointMade(**self._shown(endpoint).model_dump(), secret=endpoint.secrets[0])
+        return EndpointMade(**self._shown(endpoint, None).model_dump(), secret=endpoint.secrets[0])
 
     async def list(self, admin: Admin, limit: Limit = DEFAULT_LIMIT, page: PageToken = None) -> EndpointList:
         found = await self._gateway.store.records(
             Endpoint, tenant=admin.view, after_id=page_after(page), limit=limit + 1
         )
         endpoints, following = next_page(found, limit)
-        return EndpointList(data=[self._shown(endpoint) for endpoint in endpoints], next=following)
+        failing = await self._gateway.store.failing([endpoint.id for endpoint in endpoints])
+        shown = [self._shown(endpoint, failing.get(endpoint.id)) for endpoint in endpoints]
+        return EndpointList(data=shown, next=following)
 
     async def read(self, endpoint_id: str, admin: Admin) -> EndpointOut:
-        return self._shown(await self._find(endpoint_id, admin))
+        return await self._seen(await self._find(endpoint_id, admin))
 
     async def change(self, endpoint_id: str, admin: Admin, patch: Annotated[Any, Body()]) -> EndpointOut:
         """A merge patch (RFC 7396): what is absent stays, null clears to the default. A null secret makes a new one.
@@ -101,6 +103,9 @@ class Endpoints:
             updated=self._gateway.clock(),
             revision=endpoint.revision + 1,
         )
+        if changed.enabled or endpoint.enabled:
+            # Enabled, or disabled by a person now.
+            changed = msgspec.structs.replace(changed, disabled_reason=None)
         if "secret" in patch:
             secret = body.secret or new_secret(self._gateway.random)
             # At once: what a rotation let sign beside the old one ends with it.
@@ -111,7 +116,7 @@ class Endpoints:
         saved = await self._catalog.save(with_signing_key(changed, self._gateway.random))
         # What was held while it was disabled is due now.
         self._gateway.dispatcher_poke(saved.id)
-        return self._shown(saved)
+        return await self._seen(saved)
 
     async def delete(self, endpoint_id: str, admin: Admin) -> None:
         endpoint = await self._find(endpoint_id, admin)
@@ -121,7 +126,11 @@ class Endpoints:
     async def _find(self, endpoint_id: str, admin: Principal) -> Endpoint:
         return owned(await self._gateway.store.get(Endpoint, endpoint_id), admin, "endpoint")
 
-    def _shown(self, endpoint: Endpoint) -> EndpointOut:
+    async def _seen(self, endpoint: Endpoint) -> EndpointOut:
+        failing = await self._gateway.store.failing([endpoint.id])
+        return self._shown(endpoint, failing.get(endpoint.id))
+
+    def _shown(self, endpoint: Endpoint, failing_since: int | None) -> EndpointOut:
         expiring = [
             ExpiringKey(
                 hint=hint(each.key), signature=parse_signer(each.key).version, expires_at=format_time(each.expires)
@@ -135,6 +144,8 @@ class Endpoints:
                 "secrets": [hint(secret) for secret in endpoint.secrets],
                 "expiring": expiring,
                 "headers": shown_headers(endpoint.headers),
+                "disabled_reason": endpoint.disabled_reason,
+                "failing_since": None if failing_since is None else format_time(failing_since),
                 "declared": endpoint.declared,
                 "created_at": format_time(endpoint.created),
                 "updated_at": format_time(endpoint.updated),

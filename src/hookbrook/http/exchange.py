@@ -6,7 +6,8 @@ import logging
 import re
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final
 from typing import Protocol as Interface
 
@@ -31,6 +32,21 @@ _BODILESS = frozenset({204, 304})
 #: `struct linger`: on, zero seconds.
 _RESET: Final = struct.pack("ii", 1, 0)
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+#: The ASGI extension with which a door takes the socket over: `scope["extensions"][HAND_OVER]()`, a `Taken` or None.
+HAND_OVER = "hookbrook.hand_over"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A socket that a door has taken over, the head of its response already sent."""
+
+    transport: asyncio.Transport
+    #: Whether the body must be sent in chunks (RFC 9112 section 7.1); else it ends with the connection.
+    chunked: bool
+    #: Must be called with the body's bytes when it has ended, for the access log.
+    ended: Callable[[int], None]
 
 
 class Connection(Interface):
@@ -231,6 +247,12 @@ class Exchange:
             pieces.append(b"0\r\n\r\n")
         if pieces:
             self._connection.transport.write(b"".join(pieces))
+
+    def leave(self) -> bool:
+        """Count the response as complete though its body goes on elsewhere; returns whether it is chunked."""
+        self.response_complete = True
+        self.changed.set()
+        return self._chunked
 
     def _break_off(self, problem: Problem) -> None:
         """Answer with `problem` if that is still possible, else cut the connection."""

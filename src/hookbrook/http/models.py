@@ -144,6 +144,10 @@ class EndpointOut(Model):
     enabled: bool
     description: str
     metadata: dict[str, str]
+    disabled_reason: str | None = Field(
+        description="Why Hookbrook disabled it: `gone` (its receiver answered 410) or `failing`; null if it did not."
+    )
+    failing_since: str | None = Field(description="Since when every attempt has failed; null if the last arrived.")
     declared: bool = Field(description="Declared in hookbrook.toml, and therefore read-only here.")
     created_at: str
     updated_at: str

@@ -31,7 +31,7 @@ from uvicorn.server import ServerState
 
 from hookbrook.errors import BadRequest, MethodNotAllowed, Problem, TooMany
 from hookbrook.http import accesslog
-from hookbrook.http.exchange import Exchange, encode_problem
+from hookbrook.http.exchange import HAND_OVER, Exchange, Taken, encode_problem
 from hookbrook.http.limits import DEFAULT_LIMITS, Limits
 from hookbrook.http.pace import Flow, Pace
 from hookbrook.http.problems import (
@@ -264,6 +264,7 @@ class Protocol(HttpToolsProtocol):
             "query_string": query,
             "headers": self.headers,
             "state": self.app_state.copy(),
+            "extensions": {HAND_OVER: self.hand_over},
         }
 
     def on_chunk_header(self) -> None:
@@ -329,6 +330,28 @@ class Protocol(HttpToolsProtocol):
             if self._phase == BETWEEN:
                 self._watch(self.loop.time() + self.limits.keep_alive_s)
             self.flow.resume_reading()
+
+    def hand_over(self) -> Taken | None:
+        """Give the socket away, after the head of the response was sent: the caller sets a protocol of its own and
+        writes the body. This connection is then no longer counted, timed or closed by the server.
+
+        None if the client has left, or is not done with its request.
+        """
+        exchange = self.active
+        if exchange is None or exchange.more_body or not exchange.response_started or self.transport.is_closing():
+            return None
+        self._deaf = True
+        self.active = None
+        self.waiting.clear()
+        self.connections.discard(self)
+        if not self.connections:
+            self.server_state.emptied.set()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.server_state.total_requests += 1
+        ended = accesslog.recorder(exchange.scope, exchange.status, exchange.started_at, self.loop.time)
+        return Taken(transport=self.transport, chunked=exchange.leave(), ended=ended)
 
     def _refuse(self, problem: Problem) -> None:
         """Answer what cannot be read, or comes too slowly, once all that came before it is answered; then close."""

@@ -1,31 +1,25 @@
 """The stream doors: `GET /v1/channels/{channel}` for whoever accepts an event stream, and `GET /v1/stream`.
 
-The door decides who may listen to what and from where; then a `Reader` does the rest through the `Sink` port. The sink
-here works on any ASGI server: it collects what the reader writes and sends it from the request's own task.
+The door decides who may listen to what and from where; then a `Reader` does the rest through the `Sink` port. Under our
+own server the socket is taken over and the request's task ends; under any other the task lives as long as the stream.
 """
 
-import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from hookbrook.core.sse import HEARTBEAT
 from hookbrook.errors import Invalid
 from hookbrook.http.auth import Principal
+from hookbrook.http.exchange import HAND_OVER, Taken
 from hookbrook.http.gateway import Gateway
 from hookbrook.http.history import time_of, wanted_events
-from hookbrook.http.problems import ClientGone, Receive, Scope, Send
+from hookbrook.http.problems import Receive, Scope, Send
 from hookbrook.http.query import QueryString
+from hookbrook.http.sinks import STALLED_S, AsgiSink, TransportSink
 from hookbrook.store.base import Query
 from hookbrook.stream import position
 from hookbrook.stream.hub import Hub
-from hookbrook.stream.reader import Reader
 from hookbrook.stream.subscription import Format, Subscription
-
-#: Bytes that may wait for one client before its reader stops and goes on from the log later.
-SINK_BYTES = 64 * 1024
-#: A client that does not take `PIECE_BYTES` in so long is gone, or as good as.
-STALLED_S = 60.0
-#: What is sent at once. A frame may have many megabytes, and whoever takes them slowly is not stalled.
-PIECE_BYTES = 64 * 1024
 
 _HEADERS = [
     (b"content-type", b"text/event-stream"),
@@ -54,16 +48,20 @@ class Stream:
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body", "body": b""})
             return
-        sink = AsgiSink(receive, send, stalled_s=self._stalled_s)
-        reader = self._hub.open(
+        open_reader = partial(
+            self._hub.open,
             subscription,
-            sink,
             after=start.after,
             expires=principal.expires,
             # A first byte makes proxies pass the head on at once.
             greeting=start.reset or HEARTBEAT,
         )
-        await sink.run(reader)
+        if (taken := _take_over(scope)) is not None:
+            sink = TransportSink(taken, stalled_s=self._stalled_s)
+            sink.start(open_reader(sink=sink))
+        else:
+            asgi_sink = AsgiSink(receive, send, stalled_s=self._stalled_s)
+            await asgi_sink.run(open_reader(sink=asgi_sink))
 
     async def _start(self, scope: Scope, query: QueryString, wanted: Query) -> position.Start:
         """The header wins over the query, since a page's URL repeats its query at every reconnect."""
@@ -87,6 +85,12 @@ class Stream:
         return position.Start()
 
 
+def _take_over(scope: Scope) -> Taken | None:
+    """The socket, if the server offers it."""
+    hand_over: Callable[[], Taken | None] | None = (scope.get("extensions") or {}).get(HAND_OVER)
+    return None if hand_over is None else hand_over()
+
+
 def _subscription(principal: Principal, query: QueryString, wanted: Query) -> Subscription:
     name = query.one("format") or Format.DATA.value
     if name not in set(Format):
@@ -100,73 +104,3 @@ def _subscription(principal: Principal, query: QueryString, wanted: Query) -> Su
         control=query.number("control", default=0, low=0, high=1) == 1,
         may_see=may_see,
     )
-
-
-class AsgiSink:
-    """`Sink` over ASGI's `send`. `run` is the stream's life."""
-
-    def __init__(self, receive: Receive, send: Send, *, stalled_s: float = STALLED_S) -> None:
-        self._receive = receive
-        self._send = send
-        self._stalled_s = stalled_s
-        self._waiting: list[bytes] = []
-        self._size = 0
-        self._wake = asyncio.Event()
-        self._ending = False
-        self._left = False
-
-    @property
-    def full(self) -> bool:
-        return self._size >= SINK_BYTES
-
-    def write(self, chunk: bytes) -> None:
-        self._waiting.append(chunk)
-        self._size += len(chunk)
-        self._wake.set()
-
-    def close(self) -> None:
-        self._ending = True
-        self._wake.set()
-
-    async def run(self, reader: Reader) -> None:
-        """Send what is written until the client leaves or the stream is closed; raises `ClientGone` if it stalls."""
-        watcher = asyncio.create_task(self._watch())
-        try:
-            reader.resume()
-            while not self._left:
-                await self._wake.wait()
-                self._wake.clear()
-                await self._flush(reader)
-                if self._ending and not self._waiting:
-                    await self._send_in_time(b"", more=False)
-                    return
-        finally:
-            reader.gone()
-            watcher.cancel()
-
-    async def _flush(self, reader: Reader) -> None:
-        while self._waiting and not self._left:
-            chunk = b"".join(self._waiting)
-            self._waiting.clear()
-            for start in range(0, len(chunk), PIECE_BYTES):
-                await self._send_in_time(chunk[start : start + PIECE_BYTES], more=True)
-            self._size -= len(chunk)
-            if not self.full:
-                # It may have been full only while this was sent; a reader that did not stop takes no notice.
-                reader.resume()
-
-    async def _send_in_time(self, piece: bytes, *, more: bool) -> None:
-        try:
-            async with asyncio.timeout(self._stalled_s):
-                await self._send({"type": "http.response.body", "body": piece, "more_body": more})
-        except TimeoutError:
-            raise ClientGone(f"the client took no byte for {self._stalled_s:g} s") from None
-
-    async def _watch(self) -> None:
-        """Notice the client leaving even while there is nothing to send."""
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self._left = True
-                self._wake.set()
-                return

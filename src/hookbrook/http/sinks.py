@@ -1,0 +1,190 @@
+"""The two ways in which a stream's bytes reach the socket.
+
+`TransportSink` has taken the socket over from the HTTP protocol: no task, no queue and no copy for each reader, only
+the transport's own buffer. `AsgiSink` works under any ASGI server, at the price of two tasks.
+
+Both notice a client that does not keep up by bytes that wait for it, and give one up that takes none for a while.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from hookbrook.http.exchange import Taken
+from hookbrook.http.problems import ClientGone, Receive, Send
+from hookbrook.stream.reader import Reader
+
+#: Bytes that may wait for one client before its reader stops and goes on from the log later.
+SINK_BYTES = 64 * 1024
+#: A client that does not take `PIECE_BYTES` in so long is gone, or as good as.
+STALLED_S = 60.0
+#: What is sent at once over ASGI. A frame may have many megabytes, and whoever takes them slowly is not stalled.
+PIECE_BYTES = 64 * 1024
+#: The kernel's share of what waits: it would otherwise swallow megabytes for a client that reads nothing.
+UNSENT_BYTES = 16 * 1024
+#: What a client gets to take the last words before the connection is cut.
+LINGER_S = 5.0
+#: A reader of a stream has nothing more to say; who goes on sending is cut off.
+MAX_INPUT_BYTES = 64 * 1024
+
+
+class TransportSink(asyncio.Protocol):
+    """`Sink` on a socket that was taken over; the protocol of its transport from then on."""
+
+    __slots__ = ("_chunked", "_ended", "_input", "_paused", "_reader", "_sent", "_stalled_s", "_timer", "_transport")
+
+    def __init__(self, taken: Taken, *, stalled_s: float = STALLED_S) -> None:
+        self._transport = taken.transport
+        self._chunked = taken.chunked
+        self._ended = taken.ended
+        self._stalled_s = stalled_s
+        self._reader: Reader | None = None
+        self._paused = False
+        self._sent = 0
+        self._input = 0
+        #: Cuts a client off that takes nothing, or does not leave.
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, reader: Reader) -> None:
+        """Let the reader write from now on."""
+        self._reader = reader
+        transport = self._transport
+        transport.set_write_buffer_limits(high=SINK_BYTES)
+        # Not every system knows the option, and a socket that is no TCP socket neither.
+        with suppress(OSError, AttributeError):
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        transport.set_protocol(self)
+        transport.resume_reading()
+        reader.resume()
+
+    # The reader's side
+
+    @property
+    def full(self) -> bool:
+        return self._paused
+
+    def write(self, chunk: bytes) -> None:
+        # uvloop's `write` raises on a transport that is closed but has not said so yet.
+        if self._transport.is_closing():
+            return
+        self._sent += len(chunk)
+        self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk)
+
+    def close(self) -> None:
+        if self._transport.is_closing():
+            return
+        if self._chunked:
+            self._transport.write(b"0\r\n\r\n")
+        self._transport.close()
+        self._set_timer(LINGER_S)
+
+    # The transport's side
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._watch_progress()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._set_timer(None)
+        if self._reader is not None and not self._transport.is_closing():
+            self._reader.resume()
+
+    def data_received(self, data: bytes) -> None:
+        self._input += len(data)
+        if self._input > MAX_INPUT_BYTES:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how it ended changes nothing
+        self._set_timer(None)
+        if self._reader is not None:
+            self._reader.gone()
+            self._reader = None
+        self._ended(self._sent)
+
+    def _watch_progress(self, waiting: int | None = None) -> None:
+        """Look again and again whether less waits than before, and cut the client off if not."""
+        size = self._transport.get_write_buffer_size()
+        if waiting is not None and size >= waiting:
+            self._transport.abort()
+        else:
+            self._set_timer(self._stalled_s, partial(self._watch_progress, size))
+
+    def _set_timer(self, seconds: float | None, then: Callable[[], None] | None = None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if seconds is not None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, then or self._transport.abort)
+
+
+class AsgiSink:
+    """`Sink` over ASGI's `send`. `run` is the stream's life."""
+
+    def __init__(self, receive: Receive, send: Send, *, stalled_s: float = STALLED_S) -> None:
+        self._receive = receive
+        self._send = send
+        self._stalled_s = stalled_s
+        self._waiting: list[bytes] = []
+        self._size = 0
+        self._wake = asyncio.Event()
+        self._ending = False
+        self._left = False
+
+    @property
+    def full(self) -> bool:
+        return self._size >= SINK_BYTES
+
+    def write(self, chunk: bytes) -> None:
+        self._waiting.append(chunk)
+        self._size += len(chunk)
+        self._wake.set()
+
+    def close(self) -> None:
+        self._ending = True
+        self._wake.set()
+
+    async def run(self, reader: Reader) -> None:
+        """Send what is written until the client leaves or the stream is closed; raises `ClientGone` if it stalls."""
+        watcher = asyncio.create_task(self._watch())
+        try:
+            reader.resume()
+            while not self._left:
+                await self._wake.wait()
+                self._wake.clear()
+                await self._flush(reader)
+                if self._ending and not self._waiting:
+                    await self._send_in_time(b"", more=False)
+                    return
+        finally:
+            reader.gone()
+            watcher.cancel()
+
+    async def _flush(self, reader: Reader) -> None:
+        while self._waiting and not self._left:
+            chunk = b"".join(self._waiting)
+            self._waiting.clear()
+            for start in range(0, len(chunk), PIECE_BYTES):
+                await self._send_in_time(chunk[start : start + PIECE_BYTES], more=True)
+            self._size -= len(chunk)
+            if not self.full:
+                # It may have been full only while this was sent; a reader that did not stop takes no notice.
+                reader.resume()
+
+    async def _send_in_time(self, piece: bytes, *, more: bool) -> None:
+        try:
+            async with asyncio.timeout(self._stalled_s):
+                await self._send({"type": "http.response.body", "body": piece, "more_body": more})
+        except TimeoutError:
+            raise ClientGone(f"the client took no byte for {self._stalled_s:g} s") from None
+
+    async def _watch(self) -> None:
+        """Notice the client leaving even while there is nothing to send."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._left = True
+                self._wake.set()
+                return
