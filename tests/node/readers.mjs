@@ -48,3 +48,5 @@ const readers = {
 };
 
 readers[library]();
+// undici's timer for the next connection does not keep a process alive.
+setInterval(() => {}, 60_000);
