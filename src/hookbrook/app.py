@@ -34,6 +34,7 @@ from hookbrook.http.stream import Stream
 from hookbrook.inbound.providers import load as load_providers
 from hookbrook.outbound.dispatcher import Dispatcher
 from hookbrook.outbound.fetch import GuardedClient
+from hookbrook.outbound.operations import Operations
 from hookbrook.store.appender import Appender
 from hookbrook.store.base import Store
 from hookbrook.store.catalog import Catalog
@@ -152,7 +153,9 @@ class App:
     async def _start_dispatcher(self, store: Store, catalog: Catalog, appender: Appender) -> Dispatcher:
         client = GuardedClient(allowed=self.settings.allow_rules, denied=self.settings.deny_rules)
         await self._parts.enter_async_context(client)
-        dispatcher = Dispatcher(store, client, clock=self._clock, rng=self._rng)
+        operations = Operations(catalog, appender.append, now=self._clock, disable_after_s=self.settings.disable_after)
+        self._parts.push_async_callback(operations.close)
+        dispatcher = Dispatcher(store, client, operations, clock=self._clock, rng=self._rng)
         catalog.on_routes(dispatcher.routes_changed)
         appender.on_owed(dispatcher.offer)
         await self._opened(dispatcher.start, lambda: dispatcher.stop(self.settings.drain_s))

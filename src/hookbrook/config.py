@@ -205,6 +205,11 @@ class Settings:
         25 * 2**20, _size(1024, 256 * 2**20), "Largest body of a received webhook; GitHub's maximum is the default."
     )
     max_batch_events: int = _setting(1000, _number(1, 10_000), "Most events in one array.")
+    disable_after: float | None = _setting(
+        5 * 86400.0,
+        _or_none(_duration(60, 365 * 86400.0)),
+        "An endpoint to which nothing has arrived for this long is disabled; `none` never disables one for that.",
+    )
     heartbeat_s: float = _setting(15.0, _duration(1, 3600), "A silent stream gets a sign of life this often.")
     drain_s: float = _setting(10.0, _duration(0, 600), "How long open streams and attempts may take at shutdown.")
     token_lifetime: float = _setting(

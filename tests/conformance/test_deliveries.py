@@ -331,6 +331,35 @@ async def test_every_delivery_of_a_race_with_disabling_is_held(store: Store, clo
     assert len(kept) >= 10
 
 
+# Since when endpoints fail
+
+
+async def test_since_when_endpoints_fail_is_kept_with_the_outcomes(store: Store, clock: Clock) -> None:
+    [first] = await owe(store)
+    [second] = await owe(store, endpoint_id="ep_2")
+    await store.record([outcome(first, Happening.REFUSED)], now=clock.now, failing={"ep_1": 7, "ep_2": 8})
+    assert await store.failing() == {"ep_1": 7, "ep_2": 8}
+    assert await store.failing(["ep_2", "ep_3"]) == {"ep_2": 8}
+    assert await store.failing([]) == {}
+    await store.record([outcome(second, Happening.REFUSED)], now=clock.now, failing={"ep_1": None, "ep_2": 9})
+    assert await store.failing() == {"ep_2": 9}
+
+
+async def test_enabling_or_deleting_an_endpoint_forgets_that_it_failed_and_disabling_does_not(
+    store: Store, clock: Clock
+) -> None:
+    await store.save(endpoint("ep_1"))
+    await store.save(endpoint("ep_2"))
+    await store.record([], now=clock.now, failing={"ep_1": 7, "ep_2": 8})
+    await store.save(endpoint("ep_1", enabled=False, revision=2))
+    assert await store.failing() == {"ep_1": 7, "ep_2": 8}
+    await store.save(endpoint("ep_1", enabled=True, revision=3))
+    assert await store.failing() == {"ep_2": 8}
+    await store.delete(Endpoint, "ep_2")
+    await store.record([], now=clock.now, failing={"ep_2": 9})
+    assert await store.failing() == {}
+
+
 # Searching
 
 

@@ -40,3 +40,10 @@ def test_an_event_is_owed_to_those_of_its_tenant_that_asked_for_a_channel_and_th
 
 def test_no_routes_owe_nothing() -> None:
     assert Routes(0, ()).owed("default", ("a",), "message") == []
+
+
+def test_an_endpoint_that_names_our_own_types_and_no_channel_is_told_of_operations() -> None:
+    types = ("hookbrook.endpoint.disabled",)
+    endpoints = [endpoint(0, types=types), endpoint(1), endpoint(2, types=types, channels=("a*",))]
+    owed = Routes(1, endpoints).owed("default", ("hookbrook.ops",), "hookbrook.endpoint.disabled")
+    assert [each.id for each in owed] == ["ep_0"]

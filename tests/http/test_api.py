@@ -233,7 +233,7 @@ async def test_what_is_read_of_an_endpoint_can_be_sent_back(house: House) -> Non
     path = f"/v1/endpoints/{endpoint['id']}"
     seen = (await house.ask("GET", path)).json()
     assert seen["headers"] == {"X-Team": "a", "Authorization": "***"}
-    ours = ("id", "secrets", "expiring", "declared", "created_at", "updated_at")
+    ours = ("id", "secrets", "expiring", "disabled_reason", "failing_since", "declared", "created_at", "updated_at")
     answer = await house.ask("PATCH", path, {name: value for name, value in seen.items() if name not in ours})
     assert answer.status == 200
     assert house.gateway.catalog.routes.by_id[endpoint["id"]].headers == given
@@ -298,6 +298,28 @@ async def test_a_patch_that_is_wrong_changes_nothing(house: House) -> None:
         answer = await house.ask("PATCH", path, patch)
         assert (answer.status, set(answer.fields)) == (422, {field})
     assert (await house.ask("GET", path)).json()["description"] == "as it was"
+
+
+async def test_why_and_since_when_an_endpoint_is_in_trouble_is_shown_until_it_is_enabled(house: House) -> None:
+    made = await house.endpoint()
+    path = f"/v1/endpoints/{made['id']}"
+    assert (made["disabled_reason"], made["failing_since"]) == (None, None)
+    await house.gateway.store.record([], now=house.clock(), failing={made["id"]: NOW})
+    record = house.gateway.catalog.routes.by_id[made["id"]]
+    await house.gateway.catalog.save(
+        msgspec.structs.replace(record, enabled=False, disabled_reason="failing", revision=2)
+    )
+    for seen in (
+        (await house.ask("GET", path)).json(),
+        (await house.ask("GET", "/v1/endpoints")).json()["data"][0],
+        (await house.ask("PATCH", path, {"description": "x"})).json(),
+    ):
+        assert (seen["enabled"], seen["disabled_reason"]) == (False, "failing")
+        assert seen["failing_since"] == "2026-11-23T16:20:00Z"
+    enabled = (await house.ask("PATCH", path, {"enabled": True})).json()
+    assert (enabled["enabled"], enabled["disabled_reason"], enabled["failing_since"]) == (True, None, None)
+    by_hand = (await house.ask("PATCH", path, {"enabled": False})).json()
+    assert (by_hand["enabled"], by_hand["disabled_reason"]) == (False, None)
 
 
 # ---- tenants

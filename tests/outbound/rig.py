@@ -5,7 +5,8 @@ Time alone is virtual: nothing comes due unless a test advances it, and each tes
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -20,10 +21,13 @@ from hookbrook.core.event import NewEvent
 from hookbrook.core.fetch import Fetch
 from hookbrook.outbound.dispatcher import Dispatcher
 from hookbrook.outbound.fetch import GuardedClient
+from hookbrook.outbound.operations import Operations
 from hookbrook.store.appender import Appender
-from hookbrook.store.base import Deliveries, DeliveryQuery, Due
+from hookbrook.store.base import NO_CHANGES, Deliveries, DeliveryQuery, Due
 from hookbrook.store.catalog import Catalog
 from hookbrook.store.sqlite import SqliteStore
+
+from .conftest import Arrived, Peer
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 #: When the tests begin: 2026-11-23T16:20:00Z.
@@ -31,7 +35,7 @@ START_US = 1_795_450_800_000_000
 DAY_S = 86_400.0
 
 #: The tasks that stand for work; the ledger's one waits for ever.
-WORK = {"hookbrook attempts", "hookbrook pager", "hookbrook sweep"}
+WORK = {f"hookbrook {work}" for work in ("attempts", "pager", "sweep", "disabling", "operations")}
 
 
 class VirtualTimer:
@@ -111,10 +115,15 @@ class Troubled:
         self.before_due: Callable[[], Awaitable[None]] = nothing
         self.after_due: Callable[[], Awaitable[None]] = nothing
 
-    async def record(self, outcomes: Sequence[Outcome], *, now: int) -> None:
+    async def record(
+        self, outcomes: Sequence[Outcome], *, now: int, failing: Mapping[str, int | None] = NO_CHANGES
+    ) -> None:
         self.trouble(outcomes)
-        await self._store.record(outcomes, now=now)
+        await self._store.record(outcomes, now=now, failing=failing)
         await self.recorded(outcomes)
+
+    async def failing(self, endpoint_ids: Sequence[str] | None = None) -> dict[str, int]:
+        return await self._store.failing(endpoint_ids)
 
     async def due(self, endpoint_id: str, *, now: int, limit: int, excluding: Sequence[str]) -> list[Due]:
         await self.before_due()
@@ -148,6 +157,9 @@ class Rig:
         self.fetch = fetch
         self.catalog = Catalog(store)
         self.appender = Appender(store, self.catalog, time.clock)
+        self.operations = Operations(
+            self.catalog, self.appender.append, now=time.clock, disable_after_s=5 * DAY_S, timers=time
+        )
         self.dispatcher: Dispatcher | None = None
         self._number = count(1)
 
@@ -155,6 +167,7 @@ class Rig:
         dispatcher = Dispatcher(
             deliveries or self.store,
             self.fetch,
+            self.operations,
             clock=self.time.clock,
             rng=Random(7),
             timers=self.time,
@@ -245,5 +258,54 @@ async def rig_on(path: Path, *, time: VirtualTime | None = None, fetch: Fetch | 
             finally:
                 if rig.dispatcher is not None:
                     await rig.dispatcher.stop(0)
+                await rig.operations.close()
     finally:
         await store.close()
+
+
+def answer(status: str, body: bytes = b"", /, **headers: str) -> bytes:
+    fields = {"content-length": str(len(body)), **{name.replace("_", "-"): value for name, value in headers.items()}}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items() if not status.startswith("204"))
+    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
+
+
+class Post:
+    """A receiver that keeps what arrives, answers as told, and sees how many requests it has at once."""
+
+    def __init__(self, answer: str = "204 No Content", **headers: str) -> None:
+        self.answer = answer
+        self.headers = headers
+        self.requests: list[Arrived] = []
+        self.now = 0
+        #: How many requests were under way when each one had come.
+        self.loads: list[int] = []
+        #: Ids with a request under way, and those that were seen twice at once.
+        self.open: Counter[str] = Counter()
+        self.doubled: set[str] = set()
+        #: Requests wait for this before they are answered.
+        self.gate = asyncio.Event()
+        self.gate.set()
+        #: And for so long besides, so that requests overlap.
+        self.work_s = 0.0
+
+    @property
+    def ids(self) -> list[str]:
+        return [request.header("webhook-id") or "" for request in self.requests]
+
+    async def __call__(self, peer: Peer) -> None:
+        while True:
+            request = await peer.request()
+            self.requests.append(request)
+            event_id = request.header("webhook-id") or ""
+            self.now += 1
+            self.loads.append(self.now)
+            self.open[event_id] += 1
+            if self.open[event_id] > 1:
+                self.doubled.add(event_id)
+            try:
+                await self.gate.wait()
+                await asyncio.sleep(self.work_s)
+            finally:
+                self.now -= 1
+                self.open[event_id] -= 1
+            await peer.write(answer(self.answer, **self.headers))

@@ -22,61 +22,13 @@ from hookbrook.errors import StoreFull
 from hookbrook.outbound.lane import MAX_QUEUED
 from hookbrook.store.base import DeliveryQuery
 
-from .conftest import Arrived, Peer, Serve, until
-from .rig import DAY_S, SECRET, START_US, Rig, Troubled, VirtualTime, nothing, rig_on
+from .conftest import Peer, Serve, until
+from .rig import DAY_S, SECRET, START_US, Post, Rig, Troubled, VirtualTime, answer, nothing, rig_on
 
 #: How late a retry may be.
 MOMENT_S = 0.01
 
 OTHER_SECRET = "whsec_" + b64encode(b"another secret of 32 bytes......").decode()
-
-
-def answer(status: str, body: bytes = b"", /, **headers: str) -> bytes:
-    fields = {"content-length": str(len(body)), **{name.replace("_", "-"): value for name, value in headers.items()}}
-    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items() if not status.startswith("204"))
-    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
-
-
-class Post:
-    """A receiver that keeps what arrives, answers as told, and sees how many requests it has at once."""
-
-    def __init__(self, answer: str = "204 No Content", **headers: str) -> None:
-        self.answer = answer
-        self.headers = headers
-        self.requests: list[Arrived] = []
-        self.now = 0
-        #: How many requests were under way when each one had come.
-        self.loads: list[int] = []
-        #: Ids with a request under way, and those that were seen twice at once.
-        self.open: Counter[str] = Counter()
-        self.doubled: set[str] = set()
-        #: Requests wait for this before they are answered.
-        self.gate = asyncio.Event()
-        self.gate.set()
-        #: And for so long besides, so that requests overlap.
-        self.work_s = 0.0
-
-    @property
-    def ids(self) -> list[str]:
-        return [request.header("webhook-id") or "" for request in self.requests]
-
-    async def __call__(self, peer: Peer) -> None:
-        while True:
-            request = await peer.request()
-            self.requests.append(request)
-            event_id = request.header("webhook-id") or ""
-            self.now += 1
-            self.loads.append(self.now)
-            self.open[event_id] += 1
-            if self.open[event_id] > 1:
-                self.doubled.add(event_id)
-            try:
-                await self.gate.wait()
-                await asyncio.sleep(self.work_s)
-            finally:
-                self.now -= 1
-                self.open[event_id] -= 1
-            await peer.write(answer(self.answer, **self.headers))
 
 
 def full(outcomes: Sequence[Outcome]) -> None:

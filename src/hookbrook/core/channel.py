@@ -21,6 +21,8 @@ MAX_CHANNELS_PER_EVENT = 10
 MAX_PATTERNS = 100
 
 RESERVED = "hookbrook."
+#: Where our own operational events stand.
+OPERATIONS = "hookbrook.ops"
 DEFAULT_TYPE = "message"
 
 _NAME = re.compile(r"[A-Za-z0-9._:@/\-]{1,200}\Z")

@@ -155,3 +155,5 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     attempt: Attempt
     happening: Happening
     next_at: int | None = None
+    #: Why the endpoint is to be disabled, if it is.
+    disables: str | None = None

@@ -14,6 +14,9 @@ DEFAULT_TIMEOUT_S = 20.0
 MAX_TIMEOUT_S = 120.0
 #: What an endpoint may ask to be signed with (Standard Webhooks 1.0): a shared secret, and an Ed25519 key.
 SIGNATURES: Final = ("v1", "v1a")
+#: The receiver answered 410; nothing has arrived for too long.
+GONE: Final = "gone"
+FAILING: Final = "failing"
 
 
 class Retired(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +53,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = DEFAULT_CONCURRENCY
     timeout_s: float = DEFAULT_TIMEOUT_S
     enabled: bool = True
+    #: Why Hookbrook disabled it (one of the below); None if it did not.
+    disabled_reason: str | None = None
     description: str = ""
     metadata: dict[str, str] = {}
     created: int

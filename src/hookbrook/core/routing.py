@@ -7,8 +7,13 @@ matched again. So no event misses an endpoint whose creation was acknowledged be
 
 from collections.abc import Iterable
 
-from hookbrook.core.channel import PatternIndex, matches_any
+from hookbrook.core.channel import OPERATIONS, RESERVED, PatternIndex, matches_any
 from hookbrook.core.endpoint import Endpoint
+
+
+def _all_channels(endpoint: Endpoint) -> tuple[str, ...]:
+    """What an endpoint without channel patterns asked for; one that names our own types wants their channel as well."""
+    return ("*", OPERATIONS) if any(pattern.startswith(RESERVED) for pattern in endpoint.types) else ("*",)
 
 
 class Routes:
@@ -20,7 +25,7 @@ class Routes:
         self._tenants: dict[str, PatternIndex[str]] = {}
         for endpoint in self.by_id.values():
             index = self._tenants.setdefault(endpoint.tenant, PatternIndex())
-            for pattern in endpoint.channels or ("*",):
+            for pattern in endpoint.channels or _all_channels(endpoint):
                 index.add(pattern, endpoint.id)
 
     def owed(self, tenant: str, channels: tuple[str, ...], type: str) -> list[Endpoint]:

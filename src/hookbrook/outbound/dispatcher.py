@@ -13,6 +13,7 @@ its endpoint, a person's resend, the sweep) only says that the table may hold so
 - Nothing is forgotten: what is not claimed is in the table, and a sweep asks it every minute for whatever is due,
   which also heals a clock that was set.
 - One slow or failing receiver keeps its own slots busy and nobody else's: see *fair shares* in `lane`.
+- Who is beyond help is left alone: see `operations`, which also says when an endpoint is disabled.
 - Memory is bounded: queues by count and bytes, outcomes that wait for the disk by count, attempts by slots.
 
 All methods belong to one event loop.
@@ -37,6 +38,7 @@ from hookbrook.outbound.clock import SteadyClock, Timer, Timers
 from hookbrook.outbound.lane import Lane, Owed, Pool
 from hookbrook.outbound.ledger import MAX_UNRECORDED, Entry, Ledger
 from hookbrook.outbound.message import TooManyHops
+from hookbrook.outbound.operations import Operations
 from hookbrook.outbound.pager import Pager
 from hookbrook.outbound.verdict import Result, Try, conclude
 from hookbrook.store.base import Deliveries
@@ -53,6 +55,8 @@ SWEEP_S: Final = 60.0
 TIMER_SLACK_US: Final = 1000
 #: How long a lane waits after our own machine could not make a connection (no file or port left).
 LOCAL_FAULT_PAUSE_S: Final = 1.0
+#: When disabling an endpoint is tried again after the store could not.
+DISABLE_RETRY_S: Final = 5.0
 #: What stopping grants the ledger at least.
 MIN_FLUSH_S: Final = 2.0
 
@@ -86,6 +90,7 @@ class Dispatcher:
     Args:
         deliveries: the table.
         fetch: makes the requests.
+        operations: disables endpoints and tells what people should know.
         clock: wall time in microseconds.
         rng: for jitter and the ids of attempts.
         timers: the running event loop if None; must be given when the dispatcher is made outside of it.
@@ -98,6 +103,7 @@ class Dispatcher:
         self,
         deliveries: Deliveries,
         fetch: Fetch,
+        operations: Operations,
         *,
         clock: Callable[[], int],
         rng: Random,
@@ -108,6 +114,7 @@ class Dispatcher:
     ) -> None:
         self._deliveries = deliveries
         self._fetch = fetch
+        self._operations = operations
         self._wall = clock
         self._rng = rng
         self._timers: Timers = timers or asyncio.get_running_loop()
@@ -115,7 +122,12 @@ class Dispatcher:
         self._slots = Pool(max_in_flight)
         self._memory = Pool(max_queued_bytes)
         self._ledger = Ledger(
-            deliveries, now=clock, timers=self._timers, on_recorded=self._recorded, limit=max_unrecorded
+            deliveries,
+            now=clock,
+            timers=self._timers,
+            on_recorded=self._recorded,
+            standing=operations.standing,
+            limit=max_unrecorded,
         )
         self._pager = Pager(deliveries, now=self._steady.now, on_page=self._page_read)
         self._routes = Routes(0, ())
@@ -124,6 +136,8 @@ class Dispatcher:
         #: Those that want a slot that is not theirs to take; first come, first served.
         self._waiting: OrderedDict[str, Lane] = OrderedDict()
         self._workers: set[asyncio.Task[None]] = set()
+        #: Endpoints that are being disabled.
+        self._disabling: set[str] = set()
         self._running = False
         self._sweep_timer: Timer | None = None
         self._sweep_task: asyncio.Task[None] | None = None
@@ -135,6 +149,7 @@ class Dispatcher:
     async def start(self) -> None:
         """Begin with what the table says is due. The routes must be known by now. Raises `StoreError`."""
         self._running = True
+        self._operations.standing.load(await self._deliveries.failing())
         self._ledger.start()
         await self._look_at_all()
         self._plan_sweep()
@@ -162,7 +177,10 @@ class Dispatcher:
         for endpoint_id, endpoint in routes.by_id.items():
             old = before.by_id.get(endpoint_id)
             if endpoint.enabled and old is not None and not old.enabled:
+                self._operations.standing.forget(endpoint_id)
                 self.poke(endpoint_id)
+        for endpoint_id in before.by_id.keys() - routes.by_id.keys():
+            self._operations.standing.forget(endpoint_id)
 
     def poke(self, endpoint_id: str) -> None:
         """A person changed what the endpoint is owed (a resend): read the table again."""
@@ -294,7 +312,9 @@ class Dispatcher:
                     self._pause(lane)
                     break
                 self._outcomes[outcome.happening] += 1
-                self._ledger.add(lane, outcome)
+                entry = self._operations.weigh(lane, owed, outcome)
+                lane.ending = lane.ending or entry.outcome.disables is not None
+                self._ledger.add(entry)
                 owed = self._next(lane)
         finally:
             if owed is not None:
@@ -311,7 +331,7 @@ class Dispatcher:
         others_wait = self._waiting and not slots.free
         if not self._open or others_wait or not slots.admits(lane.running - 1, 0):
             return None
-        if lane.paused or lane.running > lane.endpoint.concurrency or not lane.queued:
+        if lane.stopped or lane.running > lane.endpoint.concurrency or not lane.queued:
             return None
         owed = lane.take()
         if lane.wants_page:
@@ -356,13 +376,41 @@ class Dispatcher:
             self._timers.call_later(LOCAL_FAULT_PAUSE_S, resume)
 
     def _recorded(self, entries: Sequence[Entry]) -> None:
-        for lane, outcome in entries:
+        for entry in entries:
+            lane, outcome = entry.lane, entry.outcome
             lane.release(outcome.attempt.delivery_id)
             if outcome.next_at is not None:
                 self._wake(lane, outcome.next_at)
+            if entry.notice is not None:
+                self._operations.tell(entry.notice)
+            if outcome.disables is not None and lane.ending:
+                self._disable(entry)
         for lane in {entry.lane for entry in entries}:
             self._pump(lane)
         self._serve_waiting()
+
+    def _disable(self, entry: Entry) -> None:
+        """Now that the table has what the decision was made on."""
+        endpoint_id = entry.lane.endpoint.id
+        if self._running and endpoint_id not in self._disabling:
+            self._disabling.add(endpoint_id)
+            task = asyncio.create_task(self._disable_now(entry), name="hookbrook disabling")
+            self._workers.add(task)
+            task.add_done_callback(self._workers.discard)
+
+    async def _disable_now(self, entry: Entry) -> None:
+        lane, reason = entry.lane, entry.outcome.disables
+        assert reason is not None
+        try:
+            await self._operations.disable(lane.endpoint, reason, quietly=entry.quiet)
+        except StoreError as exc:
+            logger.warning("The endpoint %s cannot be disabled yet: %s", lane.endpoint.id, exc)
+            self._timers.call_later(DISABLE_RETRY_S, lambda: self._disable(entry))
+            return
+        finally:
+            self._disabling.discard(lane.endpoint.id)
+        lane.ending = False
+        self._pump(lane)
 
     # The sweep.
 

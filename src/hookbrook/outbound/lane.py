@@ -84,6 +84,8 @@ class Lane:
         self.running = 0
         #: Nothing is started for a moment, because our own machine could not.
         self.paused = False
+        #: The endpoint is about to be disabled, unless somebody changes it first.
+        self.ending = False
         #: Wakes the lane when its next delivery is due, at `timer_at`.
         self.timer: Timer | None = None
         self.timer_at = 0
@@ -115,21 +117,27 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Nothing under way, nothing known, nothing expected."""
-        return not (self._claimed or self.running or self.more or self.reading or self.timer or self.paused)
+        return not (self._claimed or self.running or self.more or self.reading or self.timer or self.stopped)
+
+    @property
+    def stopped(self) -> bool:
+        """Nothing may be begun now."""
+        return self.paused or self.ending
 
     @property
     def wants_slot(self) -> bool:
-        return bool(self._queue) and self.running < self.endpoint.concurrency and not self.paused
+        return bool(self._queue) and self.running < self.endpoint.concurrency and not self.stopped
 
     @property
     def wants_page(self) -> bool:
         """Early enough that the next page is there before the last one is used up."""
         low = min(self.endpoint.concurrency, PAGE // 2)
-        return self.more and not self.reading and not self.paused and len(self._queue) < low
+        return self.more and not (self.reading or self.stopped) and len(self._queue) < low
 
     def change(self, endpoint: Endpoint) -> None:
         """The endpoint was saved; applies from the next attempt on."""
         self.endpoint = endpoint
+        self.ending = False
         self.__dict__.pop("letterhead", None)
 
     def offer(self, owed: Owed) -> None:

@@ -13,9 +13,11 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from hookbrook.core.delivery import Outcome
+from hookbrook.core.event import NewEvent
 from hookbrook.errors import StoreError
 from hookbrook.outbound.clock import Timers
 from hookbrook.outbound.lane import Lane
+from hookbrook.outbound.standing import Standing
 from hookbrook.store.base import Deliveries
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,10 @@ MAX_PAUSE_S: Final = 15.0
 class Entry(NamedTuple):
     lane: Lane
     outcome: Outcome
+    #: What is told once the outcome is in the table.
+    notice: NewEvent | None = None
+    #: The delivery is of an operational event, about which no other is raised.
+    quiet: bool = False
 
 
 class Ledger:
@@ -45,10 +51,12 @@ class Ledger:
         now: Callable[[], int],
         timers: Timers,
         on_recorded: Callable[[Sequence[Entry]], None],
+        standing: Standing,
         limit: int = MAX_UNRECORDED,
     ) -> None:
         """`on_recorded` is called in the event loop with outcomes that the table now holds; it must not raise."""
         self._deliveries = deliveries
+        self._standing = standing
         self._now = now
         self._timers = timers
         self._on_recorded = on_recorded
@@ -78,8 +86,8 @@ class Ledger:
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="hookbrook ledger")
 
-    def add(self, lane: Lane, outcome: Outcome) -> None:
-        self._entries.append(Entry(lane, outcome))
+    def add(self, entry: Entry) -> None:
+        self._entries.append(entry)
         self._wake.set()
 
     async def close(self, timeout_s: float) -> None:
@@ -130,7 +138,9 @@ class Ledger:
     async def _write(self, batch: list[Entry]) -> list[Entry]:
         """Returns what is still to be written."""
         try:
-            await self._deliveries.record([entry.outcome for entry in batch], now=self._now())
+            changes = self._standing.changes((entry.lane.endpoint.id, entry.outcome) for entry in batch)
+            outcomes = [entry.outcome for entry in batch]
+            await self._deliveries.record(outcomes, now=self._now(), failing=changes)
         except StoreError as exc:
             self.failures += 1
             self._suspects = 0
@@ -144,6 +154,7 @@ class Ledger:
             return self._isolate(batch)
         self._suspects = max(0, self._suspects - len(batch))
         self._writing = 0
+        self._standing.apply(changes)
         self._on_recorded(batch)
         return []
 
@@ -156,7 +167,7 @@ class Ledger:
         bare = _bare(entry.outcome)
         if bare != entry.outcome:
             self._suspects = max(1, self._suspects)
-            return [Entry(entry.lane, bare)]
+            return [entry._replace(outcome=bare)]
         if self.set_aside >= MAX_SET_ASIDE:
             self._suspects = 0
             return batch

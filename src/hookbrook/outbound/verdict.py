@@ -1,7 +1,7 @@
 """What an attempt amounts to: its record, and whether the delivery has arrived, is tried again, or is given up.
 
 2xx                                accepted
-410                                given up at once: the receiver says that it is gone for good
+410                                given up at once, and the endpoint is disabled: the receiver is gone for good
 the event goes round in a circle   given up at once
 anything else, redirects too       tried again by the endpoint's schedule, until that is spent
 """
@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from hookbrook.core import endpoint as reasons
 from hookbrook.core.delivery import Attempt, Happening, Outcome
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.fetch import FetchError, Response
@@ -49,7 +50,9 @@ def conclude(done: Try, endpoint: Endpoint, *, now: int, rng: Random) -> Outcome
     if isinstance(result, Response) and 200 <= result.status < 300:
         return Outcome(attempt=attempt, happening=Happening.ACCEPTED)
     answer = _answer(result)
-    if isinstance(result, TooManyHops) or (isinstance(result, Response) and result.status == GONE):
+    if isinstance(result, Response) and result.status == GONE:
+        return Outcome(attempt=attempt, happening=Happening.EXHAUSTED, disables=reasons.GONE)
+    if isinstance(result, TooManyHops):
         return Outcome(attempt=attempt, happening=Happening.EXHAUSTED)
     schedule = Schedule() if endpoint.retry is None else Schedule(delays_s=endpoint.retry)
     next_at = next_attempt(schedule, done.number, now, rng, _retry_after_s(answer, done.started))

@@ -9,6 +9,7 @@ Each MUST below has a test in `tests/conformance`, which runs on every backend.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from hookbrook.core.cursor import Epochs
@@ -25,6 +26,8 @@ Listener = Callable[[Sequence[Event]], None]
 #: How long the id of a trimmed event is recognised after it was appended: longer than any provider's last retry
 #: (Shopify and Stripe stop within 3 days).
 SEEN_WINDOW_US = 7 * 24 * 3600 * 1_000_000
+
+NO_CHANGES: Mapping[str, int | None] = MappingProxyType({})
 
 R = TypeVar("R", Source, Endpoint, ApiKey)
 
@@ -163,10 +166,19 @@ class Deliveries(Protocol):
 
     async def next_due_of(self, endpoint_id: str) -> int | None: ...
 
-    async def record(self, outcomes: Sequence[Outcome], *, now: int) -> None:
+    async def record(
+        self, outcomes: Sequence[Outcome], *, now: int, failing: Mapping[str, int | None] = NO_CHANGES
+    ) -> None:
         """Keep the attempts, and move each delivery on that is still pending (one that was cancelled stays so).
 
-        A delivery that is gone is passed over.
+        A delivery that is gone is passed over. In the same transaction keep since when endpoints fail (`failing`, by
+        id; None: no longer). An endpoint that is gone is passed over as well.
+        """
+
+    async def failing(self, endpoint_ids: Sequence[str] | None = None) -> dict[str, int]:
+        """endpoint id -> since when it fails, for those of them (None: of all) that do.
+
+        MUST forget it when the endpoint is deleted, or saved as enabled after it was not.
         """
 
     async def change(self, delivery_id: str, happening: Happening, *, now: int) -> Delivery:

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hookbrook.core.cursor import Epochs
@@ -36,8 +36,12 @@ def next_due_of(connection: sqlite3.Connection, endpoint_id: str) -> int | None:
     return time
 
 
-def record(connection: sqlite3.Connection, outcomes: Sequence[Outcome], *, now: int) -> None:
+def record(
+    connection: sqlite3.Connection, outcomes: Sequence[Outcome], *, now: int, failing: Mapping[str, int | None]
+) -> None:
     """Insert the attempts and move their deliveries, in as few statements as there are chunks."""
+    if failing:
+        _note_failing(connection, failing)
     execute_rows(connection, "insert_attempts", [_attempt_row(outcome.attempt) for outcome in outcomes])
     moves = [_move(outcome, now) for outcome in outcomes]
     # One statement moves a delivery once; the rare one that has two outcomes is moved by one after the other.
@@ -46,6 +50,23 @@ def record(connection: sqlite3.Connection, outcomes: Sequence[Outcome], *, now: 
     else:
         for move in moves:
             execute_rows(connection, "move_deliveries", [move])
+
+
+def _note_failing(connection: sqlite3.Connection, changes: Mapping[str, int | None]) -> None:
+    well = [endpoint_id for endpoint_id, since in changes.items() if since is None]
+    execute_values(connection, "endpoints_well", well)
+    failing = [(endpoint_id, since) for endpoint_id, since in changes.items() if since is not None]
+    execute_rows(connection, "endpoints_failing", failing)
+
+
+def failing_since(connection: sqlite3.Connection, endpoint_ids: Sequence[str] | None) -> dict[str, int]:
+    if endpoint_ids is None:
+        return dict(connection.execute(sql("failing_since")).fetchall())
+    return dict(connection.execute(sql("failing_since_of"), (json.dumps(endpoint_ids),)).fetchall())
+
+
+def forget_failing(connection: sqlite3.Connection, endpoint_id: str) -> None:
+    execute_values(connection, "endpoints_well", [endpoint_id])
 
 
 def _move(outcome: Outcome, now: int) -> tuple[object, ...]:

@@ -125,6 +125,23 @@ SET attempts = attempts + 1, last_status = outcome.column4, last_error = outcome
     next_at = CASE WHEN state = 'pending' THEN outcome.column3 ELSE next_at END
 FROM (VALUES {rows}) AS outcome WHERE delivery.id = outcome.column1;
 
+-- endpoints_failing --
+-- Except those that were deleted meanwhile, which nobody would ever forget.
+WITH changed AS (VALUES {rows})
+INSERT INTO failing (endpoint_id, since)
+SELECT * FROM changed
+WHERE EXISTS (SELECT 1 FROM record WHERE record.kind = 'endpoint' AND record.id = changed.column1)
+ON CONFLICT (endpoint_id) DO UPDATE SET since = excluded.since;
+
+-- endpoints_well --
+DELETE FROM failing WHERE endpoint_id IN ({rows});
+
+-- failing_since --
+SELECT endpoint_id, since FROM failing;
+
+-- failing_since_of --
+SELECT endpoint_id, since FROM failing WHERE endpoint_id IN (SELECT value FROM json_each(?));
+
 -- endpoint_enabled --
 SELECT json_extract(document, '$.enabled') FROM record WHERE kind = 'endpoint' AND id = ?;
 

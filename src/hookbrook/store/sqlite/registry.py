@@ -11,7 +11,7 @@ from hookbrook.core.key import ApiKey
 from hookbrook.core.source import Source
 from hookbrook.errors import Conflict
 from hookbrook.store.base import R
-from hookbrook.store.sqlite.deliveries import change_endpoint
+from hookbrook.store.sqlite.deliveries import change_endpoint, forget_failing
 from hookbrook.store.sqlite.sql import sql
 
 KINDS: dict[type[Any], str] = {Source: "source", Endpoint: "endpoint", ApiKey: "key"}
@@ -47,6 +47,8 @@ def save(connection: sqlite3.Connection, record: R, *, now: int) -> R:
     if isinstance(record, Endpoint) and isinstance(before, Endpoint) and before.enabled != record.enabled:
         happening = Happening.RELEASED if record.enabled else Happening.HELD
         change_endpoint(connection, record.id, happening, now=now)
+        if record.enabled:
+            forget_failing(connection, record.id)
     return record
 
 
@@ -56,6 +58,7 @@ def delete(connection: sqlite3.Connection, kind: type[R], record_id: str, *, now
         return None
     if kind is Endpoint:
         change_endpoint(connection, record_id, Happening.CANCELLED, now=now)
+        forget_failing(connection, record_id)
     return msgspec.json.decode(row[0], type=kind)
 
 

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Concatenate, ParamSpec, TypeVar
@@ -15,7 +15,18 @@ from hookbrook.core.delivery import Attempt, Delivery, Happening, NewDelivery, O
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import Appended, Event, NewEvent
 from hookbrook.errors import StoreError, StoreUnavailable
-from hookbrook.store.base import SEEN_WINDOW_US, Bounds, DeliveryQuery, Due, Health, Listener, Page, Query, R
+from hookbrook.store.base import (
+    NO_CHANGES,
+    SEEN_WINDOW_US,
+    Bounds,
+    DeliveryQuery,
+    Due,
+    Health,
+    Listener,
+    Page,
+    Query,
+    R,
+)
 from hookbrook.store.sqlite import deliveries, log, registry
 from hookbrook.store.sqlite.connection import blames_file, connect, explain, hold, open_writer
 from hookbrook.store.sqlite.sql import sql
@@ -184,8 +195,13 @@ class SqliteStore:
     async def next_due_of(self, endpoint_id: str) -> int | None:
         return await self._read(deliveries.next_due_of, endpoint_id)
 
-    async def record(self, outcomes: Sequence[Outcome], *, now: int) -> None:
-        await self._write(lambda connection: deliveries.record(connection, outcomes, now=now))
+    async def record(
+        self, outcomes: Sequence[Outcome], *, now: int, failing: Mapping[str, int | None] = NO_CHANGES
+    ) -> None:
+        await self._write(lambda connection: deliveries.record(connection, outcomes, now=now, failing=failing))
+
+    async def failing(self, endpoint_ids: Sequence[str] | None = None) -> dict[str, int]:
+        return await self._read(deliveries.failing_since, endpoint_ids)
 
     async def change(self, delivery_id: str, happening: Happening, *, now: int) -> Delivery:
         return await self._write(lambda connection: deliveries.change(connection, delivery_id, happening, now=now))
