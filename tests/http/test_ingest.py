@@ -1,6 +1,7 @@
 """Providers' webhooks through the door, signed by third-party code where it exists."""
 
 import asyncio
+import base64
 import gzip
 import hashlib
 import hmac
@@ -14,6 +15,9 @@ from typing import Any
 
 import pytest
 import stripe
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from slack_sdk.signature import SignatureVerifier
 from standardwebhooks import Webhook
 from tests.http.gateway_fixtures import NOW, SECOND, Answer, House, call, gateway_in
@@ -350,4 +354,73 @@ async def test_the_provider_of_a_source_may_be_declared_no_longer(house: House) 
     await house.gateway.catalog.save(Source(**orphan))
     answer = await post(house, github(BODY))
     assert answer.status == 500
+    assert await house.events() == []
+
+
+# Batches, and what single providers want to read
+
+
+def sendgrid_key() -> ec.EllipticCurvePrivateKey:
+    return ec.derive_private_key(12345, ec.SECP256R1())
+
+
+def sendgrid(body: bytes) -> dict[str, str]:
+    signature = sendgrid_key().sign(b"%d%b" % (NOW_S, body), ec.ECDSA(SHA256()))
+    return {
+        "X-Twilio-Email-Event-Webhook-Signature": base64.b64encode(signature).decode(),
+        "X-Twilio-Email-Event-Webhook-Timestamp": str(NOW_S),
+        "Content-Type": "application/json",
+    }
+
+
+async def sendgrid_source(house: House) -> Any:
+    public = sendgrid_key().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return await house.source(provider="sendgrid", secrets=[base64.b64encode(public).decode()])
+
+
+async def test_each_event_of_a_batch_becomes_one_of_its_own_and_is_known_again(house: House) -> None:
+    source = await sendgrid_source(house)
+    first = b'[{"sg_event_id":"a","event":"open","n":1E400}, {"sg_event_id":"b","event":"click"}]'
+    second = b'[{"sg_event_id":"b","event":"click"},{"sg_event_id":"c","event":"drop"},{"sg_event_id":"c"}]'
+    assert [each["duplicate"] for each in (await post(house, sendgrid(first), first)).json()] == [False, False]
+    assert [each["duplicate"] for each in (await post(house, sendgrid(second), second)).json()] == [True, False, True]
+    events = await house.events()
+    assert [event.type for event in events] == ["open", "click", "drop"]
+    assert events[0].data == b'{"sg_event_id":"a","event":"open","n":1E400}'
+    assert {event.source for event in events} == {source["name"]}
+    assert all(json.loads(event.request or b"")["verified"] for event in events)
+
+
+async def test_a_batch_of_none_is_fine_and_a_forged_one_is_not_kept(house: House) -> None:
+    await sendgrid_source(house)
+    assert (await post(house, sendgrid(b"[]"), b"[]")).json() == []
+    assert (await post(house, sendgrid(b"[]"), b'[{"event":"open"}]')).status == 401
+    assert await house.events() == []
+
+
+async def test_what_a_provider_wants_to_read_is_what_it_gets(house: House) -> None:
+    await house.source(name="graph", provider="microsoft-graph", secrets=["a state"])
+    await house.source(name="chat", provider="twilio", secrets=[SECRET])
+    graph = await post(house, {}, b'{"value":[{"id":"1","clientState":"a state"}]}', "/in/graph")
+    assert (graph.status, graph.body) == (202, b"")
+    url = f"{house.gateway.settings.base_url}/in/chat"
+    signature = base64.b64encode(hmac.digest(SECRET.encode(), f"{url}Bodyhi".encode(), "sha1")).decode()
+    headers = {"X-Twilio-Signature": signature, "Content-Type": "application/x-www-form-urlencoded"}
+    chat = await post(house, headers, b"Body=hi", "/in/chat")
+    assert (chat.status, chat.headers["content-type"], chat.body) == (200, "text/xml", b"<Response/>")
+
+
+async def test_questions_are_answered_before_a_secret_exists(house: House) -> None:
+    await house.source(name="box", provider="dropbox")
+    await house.source(name="okta", provider="okta")
+    await house.source(name="ce", provider="cloudevents")
+    await house.source(name="graph", provider="microsoft-graph")
+    dropbox = await call(house.app, "GET", "/in/box?challenge=abc")
+    assert (dropbox.status, dropbox.body, dropbox.headers["x-content-type-options"]) == (200, b"abc", "nosniff")
+    okta = await call(house.app, "GET", "/in/okta", headers={"X-Okta-Verification-Challenge": "q"})
+    assert okta.json() == {"verification": "q"}
+    events = await call(house.app, "OPTIONS", "/in/ce", headers={"WebHook-Request-Origin": "sender.example"})
+    assert events.headers["webhook-allowed-origin"] == "sender.example"
+    graph = await post(house, {}, b"", "/in/graph?validationToken=a%20b")
+    assert (graph.status, graph.body) == (200, b"a b")
     assert await house.events() == []

@@ -76,6 +76,14 @@ def test_an_operator_can_add_replace_and_extend_rows() -> None:
         (acme(timestamp={"item": "t", "past_s": 1, "future_s": 1}), "providers.acme.verify", "no `assign`"),
         (acme(timestamp={"past_s": 1, "future_s": 1}), "providers.acme.verify.timestamp", "either"),
         (acme(timestamp={"item": "t", "past_s": 0, "future_s": 1}), "providers.acme.verify.timestamp", "at least 1"),
+        (acme(message="{json:}"), "providers.acme.verify.message", "is no place"),
+        (
+            acme(timestamp={"item": "t", "unit": "h", "past_s": 1, "future_s": 1}),
+            "providers.acme.verify.timestamp.unit",
+            "h",
+        ),
+        ({"acme": {**acme()["acme"], "split": "xml"}}, "providers.acme", "`split`"),
+        ({"acme": {**acme()["acme"], "split": "form:"}}, "providers.acme", "`split`"),
         ({"acme": {"title": "A"}}, "providers.acme", "verify"),
         ({"acme": {**acme()["acme"], "type": "{body."}}, "providers.acme.type", "brace"),
         ({"acme": {**acme()["acme"], "checked_on": "soon"}}, "providers.acme.checked_on", "date"),
@@ -102,6 +110,11 @@ def test_a_row_that_is_wrong_stops_the_start_and_names_its_key(
         ({"when": [{"place": "json:a"}], "signed": True, "text": "{value}"}, "does not say where"),
         ({"when": [{"place": "json:a"}], "signed": True, "value": "json:a", "text": "{secret}"}, "{secret} is unknown"),
         ({"when": [{"place": "json:a"}], "text": "x"}, "signed"),
+        ({"method": "GET", "when": [], "signed": True, "text": "x"}, "only a POST"),
+        (
+            {"when": [{"place": "json:a"}], "signed": True, "text": "", "headers": {"X": "{value}"}},
+            "does not say where",
+        ),
     ],
 )
 def test_a_challenge_that_is_wrong_stops_the_start(challenge: dict[str, Any], message: str) -> None:
@@ -138,6 +151,8 @@ def test_good_secrets_pass() -> None:
         ("standard-webhooks", "whsec_", "it is empty"),
         ("standard-webhooks", "whsec_n0t*base64", "not base64"),
         ("standard-webhooks", "whsec_Zoë", "not base64"),
+        ("meta", "verify_token:", "it is empty"),
+        ("livekit", "", "it is empty"),
     ],
 )
 def test_a_secret_that_the_scheme_cannot_use_is_named_and_not_shown(provider: str, secret: str, message: str) -> None:
@@ -146,6 +161,12 @@ def test_a_secret_that_the_scheme_cannot_use_is_named_and_not_shown(provider: st
     assert [error.field for error in caught.value.errors] == ["secrets[1]"]
     assert message in str(caught.value)
     assert not secret.removeprefix("whsec_").strip() or secret.removeprefix("whsec_").strip() not in str(caught.value)
+
+
+def test_a_key_in_hex_is_read_as_such() -> None:
+    check_secrets(row("adyen"), ["00ff"])
+    with pytest.raises(Invalid, match="not hex"):
+        check_secrets(row("adyen"), ["xyz"])
 
 
 def test_the_number_of_secrets_is_limited() -> None:

@@ -66,11 +66,35 @@ def test_a_place_gives_what_stands_there(place: str, values: list[bytes], said: 
     assert str(found) == said
 
 
+@pytest.mark.parametrize(
+    ("place", "values"),
+    [
+        ("json:items.1.id", [b"b"]),
+        ("json:items.2.id", []),
+        ("json:items.-1.id", []),
+        ("json:items.id", []),
+        ("json:items.*.id", [b"a", b"b"]),
+        ("json:items.*.once", [b"1", b""]),
+        ("json:items.*", [b"", b""]),
+        ("json:id.*", []),
+        ("json:empty.*.id", []),
+        ("json:id + json:items.0.id", [b"x:a"]),
+        ("json:id + json:none", []),
+        ("json:id + json:items.*.id", []),
+    ],
+)
+def test_a_path_leads_through_arrays_and_several_places_can_be_one(place: str, values: list[bytes]) -> None:
+    body = b'{"id":"x","items":[{"id":"a","once":1},{"id":"b"}],"empty":[]}'
+    assert list(parse_place(place).values(Request(method="POST", body=body))) == values
+
+
 def test_a_form_field_is_a_place_too() -> None:
     assert list(parse_place("form:f").values(Request(method="POST", headers=FORM, body=b"f=x"))) == [b"x"]
 
 
-@pytest.mark.parametrize("text", ["", "header", "header:", "header:é", "json:", "json:a..b", "query:", "cookie:a"])
+@pytest.mark.parametrize(
+    "text", ["", "header", "header:", "header:é", "json:", "json:a..b", "query:", "cookie:a", "json:a + x"]
+)
 def test_what_is_no_place_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no place"):
         parse_place(text)

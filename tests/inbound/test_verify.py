@@ -3,6 +3,7 @@
 import time
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from hashlib import sha256
 from hmac import digest
 from typing import Any
@@ -293,7 +294,90 @@ def test_an_id_in_the_body_is_a_text_or_an_integer(rows: Mapping[str, Row], valu
     assert found == (expected or f"sha256:{sha256(body).hexdigest()}")
 
 
-# --- recipes that the later rows need ---
+# --- what single rows need ---
+
+
+def test_box_signs_with_two_keys_and_either_will_do(rows: Mapping[str, Row]) -> None:
+    at = "2026-11-18T08:26:40-07:00"
+    good = b64encode(digest(SECRET.encode(), BODY + at.encode(), "sha256"))
+    other = b64encode(digest(OTHER.encode(), BODY + at.encode(), "sha256"))
+    time_header = (b"box-delivery-timestamp", at.encode())
+    for primary, secondary in ((good, other), (other, good)):
+        headers = [(b"box-signature-primary", primary), (b"box-signature-secondary", secondary), time_header]
+        sent_at = int(datetime.fromisoformat(at).timestamp())
+        verdict = verify(rows["box"], [SECRET], Request(method="POST", headers=headers, body=BODY), now=sent_at + 600)
+        assert (verdict.ok, verdict.timestamp) == (True, sent_at)
+        late = verify(rows["box"], [SECRET], Request(method="POST", headers=headers, body=BODY), now=sent_at + 601)
+        assert late.reason == Reason.TOO_OLD
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2026-11-18T15:26:40", "2026-W47-3", "1795000000", "", "\xff"])
+def test_a_time_in_words_needs_date_time_and_offset(rows: Mapping[str, Row], text: str) -> None:
+    headers = [(b"box-signature-primary", b"AAAA"), (b"box-delivery-timestamp", text.encode("latin-1"))]
+    assert judge(rows["box"], headers).reason == Reason.MALFORMED_TIMESTAMP
+
+
+def test_twilios_body_that_is_no_form_needs_its_hash_in_the_signed_url(rows: Mapping[str, Row]) -> None:
+    def sent(query: str, body: bytes = BODY, content_type: bytes = b"application/json") -> Verdict:
+        url = "https://hooks.example/in/twilio" + (f"?{query}" if query else "")
+        headers = [(b"x-twilio-signature", b64encode(digest(SECRET.encode(), url.encode(), "sha1")))]
+        headers.append((b"content-type", content_type))
+        return judge(rows["twilio"], headers, body, url=url, query=query.encode())
+
+    good = f"bodySHA256={sha256(BODY).hexdigest()}"
+    assert sent(good).covers == ("body", "url")
+    assert sent(good, BODY + b" ").reason == Reason.MISMATCH
+    assert sent("").reason == Reason.MISSING_SIGNATURE
+    assert sent(f"{good}&{good}").reason == Reason.AMBIGUOUS
+    assert sent("", b"").ok
+    assert sent("", b"a=1", b"application/x-www-form-urlencoded").reason == Reason.MISMATCH
+
+
+def test_twilios_form_is_sorted_and_each_value_counts_once(rows: Mapping[str, Row]) -> None:
+    url = "https://hooks.example/in/twilio"
+    value = b64encode(digest(SECRET.encode(), (url + "a1a2b" + "cé").encode(), "sha1"))
+    headers = [(b"x-twilio-signature", value), (b"content-type", b"application/x-www-form-urlencoded")]
+    assert judge(rows["twilio"], headers, b"c=%C3%A9&a=2&b=&a=1&a=2", url=url).ok
+
+
+def test_every_notification_of_microsoft_graph_shows_the_secret(rows: Mapping[str, Row]) -> None:
+    def sent(*states: str) -> Reason:
+        items = ",".join(f'{{"id":"1"{state}}}' for state in states)
+        return judge(rows["microsoft-graph"], [], f'{{"value":[{items}]}}'.encode()).reason
+
+    good = f',"clientState":"{SECRET}"'
+    assert sent(good) == sent(good, good) == Reason.VERIFIED
+    assert sent(good, "") == sent("", good) == sent(good, ',"clientState":"x"') == Reason.MISMATCH
+    assert sent() == Reason.MISSING_SIGNATURE
+
+
+def test_what_of_a_body_is_not_signed_is_said(rows: Mapping[str, Row]) -> None:
+    assert rows["mailgun"].covers == ("timestamp", "fields")
+    assert rows["adyen"].covers == ("fields",)
+    assert rows["hubspot"].covers == ("body", "timestamp", "url", "method")
+    assert rows["gitlab"].covers == ()
+    assert rows["qstash"].covers == ("body", "timestamp", "url")
+
+
+def test_a_token_for_metas_question_signs_nothing(rows: Mapping[str, Row]) -> None:
+    secret = "verify_token:meatyhamhock"
+    for key in (secret, "meatyhamhock"):
+        headers = [(b"x-hub-signature-256", b"sha256=" + hexmac(BODY, key).encode())]
+        assert judge(rows["meta"], headers, secrets=(secret,)).reason == Reason.NO_SECRET
+        assert judge(rows["meta"], headers, secrets=(secret, SECRET)).reason == Reason.MISMATCH
+    good = [(b"x-hub-signature-256", b"sha256=" + hexmac(BODY).encode())]
+    assert judge(rows["meta"], good, secrets=(secret, SECRET)).matched_secret == 1
+
+
+def test_the_signed_string_can_hold_a_header() -> None:
+    signature = {"places": ["header:x-sig"], "encoding": "hex"}
+    row = row_of({"recipe": "hmac", "message": "{header:X-Nonce}.{b}", "signature": signature})
+    headers = [(b"x-sig", hexmac(b"n1." + BODY).encode()), (b"x-nonce", b"n1")]
+    assert judge(row, headers).ok
+    assert not judge(row, headers[:1]).ok
+
+
+# --- recipes that no row needs yet ---
 
 
 def test_the_url_and_method_can_be_signed() -> None:
