@@ -18,6 +18,8 @@ import httpx
 from hookbrook.app import App
 from hookbrook.config import load
 from hookbrook.core.sse import Frame, Parser
+from hookbrook.http.problems import App as AsgiApp
+from hookbrook.http.problems import Receive, Scope, Send
 from hookbrook.http.server import Server
 
 #: No wait is longer, and none is this long unless the test fails; the machine may be busy.
@@ -77,14 +79,17 @@ class Running:
 
 
 @asynccontextmanager
-async def running(folder: Path, *, key: str | None = None, **flags: object) -> AsyncIterator[Running]:
+async def running(
+    folder: Path, *, key: str | None = None, plain_asgi: bool = False, **flags: object
+) -> AsyncIterator[Running]:
     """An app that keeps its log in `folder`; open (`--dev`) unless `dev=False` is among the flags.
 
-    The client shows the first administrator's key, if this start made one, or `key`.
+    The client shows the first administrator's key, if this start made one, or `key`. With `plain_asgi` the server
+    offers nothing that other servers do not.
     """
     settings = load({"dev": True, **flags}, {}, folder)
     app = App(settings)
-    server = Server(app, host="127.0.0.1", port=0)
+    server = Server(without_extensions(app) if plain_asgi else app, host="127.0.0.1", port=0)
     await server.bind()
     app.settings = replace(settings, port=server.port)
     await app.start()
@@ -100,6 +105,15 @@ async def running(folder: Path, *, key: str | None = None, **flags: object) -> A
         await app.drain(0)
         await server.finish(2.0)
         await app.stop()
+
+
+def without_extensions(app: AsgiApp) -> AsgiApp:
+    """The app as other ASGI servers call it: without the extensions of ours."""
+
+    async def plain(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "extensions": {}}, receive, send)
+
+    return plain
 
 
 class Listener:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from tests.http.gateway_fixtures import House, gateway_in
-from tests.served import PATIENCE_S, Listener, Running, running
+from tests.served import PATIENCE_S, Listener, Running, running, without_extensions
 
 from hookbrook.app import App
 from hookbrook.config import load
@@ -31,10 +31,17 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 NUMBERS = count()
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
-    async with running(tmp_path_factory.mktemp("stream"), heartbeat_s=1) as here:
+@pytest_asyncio.fixture(loop_scope="module", scope="module", params=["taken over", "plain ASGI"])
+async def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    """Both ways in which bytes reach the socket."""
+    plain = request.param == "plain ASGI"
+    async with running(tmp_path_factory.mktemp("stream"), heartbeat_s=1, plain_asgi=plain) as here:
         yield here
+
+
+@pytest.fixture(params=[False, True], ids=["taken over", "plain ASGI"])
+def plain_asgi(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -426,12 +433,15 @@ async def test_a_reader_that_stops_for_a_while_catches_up_without_a_gap(brook: R
 
 
 @asynccontextmanager
-async def stream_door(folder: Path, *, stalled_s: float = 60.0) -> AsyncIterator[tuple[House, Hub, Server]]:
+async def stream_door(
+    folder: Path, *, stalled_s: float = 60.0, plain_asgi: bool = True
+) -> AsyncIterator[tuple[House, Hub, Server]]:
     """The stream door alone, with a time-out that a test can wait for."""
     async with gateway_in(folder, dev=True, max_event_bytes="16MiB") as house:
         hub = Hub(house.gateway.store, clock=house.clock, rng=random.Random(1), heartbeat_s=1)
         hub.start()
-        server = Server(Problems(Stream(house.gateway, hub, stalled_s=stalled_s)), host="127.0.0.1", port=0)
+        door = Problems(Stream(house.gateway, hub, stalled_s=stalled_s))
+        server = Server(without_extensions(door) if plain_asgi else door, host="127.0.0.1", port=0)
         await server.start()
         try:
             yield house, hub, server
@@ -461,9 +471,9 @@ def connect_and_never_read(port: int, target: str, *, window: int = 4096) -> soc
 
 
 async def test_a_client_that_never_reads_is_cut_off_without_an_error(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, plain_asgi: bool
 ) -> None:
-    async with stream_door(tmp_path, stalled_s=0.3) as (house, hub, server):
+    async with stream_door(tmp_path, stalled_s=0.3, plain_asgi=plain_asgi) as (house, hub, server):
         client = connect_and_never_read(server.port, "/v1/stream?channel=a")
         await until(lambda: len(hub) == 1)
         for _ in range(12):
@@ -484,9 +494,9 @@ async def test_a_client_that_never_reads_is_cut_off_when_its_stream_has_ended_to
         client.close()
 
 
-async def test_a_client_that_reads_slowly_is_not_cut_off_in_a_large_event(tmp_path: Path) -> None:
+async def test_a_client_that_reads_slowly_is_not_cut_off_in_a_large_event(tmp_path: Path, plain_asgi: bool) -> None:
     """An event of megabytes may take longer than the time-out; only standing still ends a stream."""
-    async with stream_door(tmp_path, stalled_s=0.5) as (house, hub, server):
+    async with stream_door(tmp_path, stalled_s=0.5, plain_asgi=plain_asgi) as (house, hub, server):
         client = connect_and_never_read(server.port, "/v1/stream?channel=a", window=64 * 1024)
         client.setblocking(False)
         await until(lambda: len(hub) == 1)
