@@ -46,6 +46,8 @@ logger = logging.getLogger("hookbrook")
 
 #: Random bytes of the key that signs stream tokens (RFC 7518 section 3.2 wants at least the hash's 32).
 TOKEN_SECRET_BYTES = 32
+#: Streams that are sent away per second, so that their clients do not all come back at once.
+DRAINED_PER_SECOND = 1000
 
 
 class App:
@@ -100,10 +102,10 @@ class App:
         self._accepting = True
 
     async def drain(self, window_s: float) -> None:
-        """Be not ready, and send the readers of streams away within the window."""
+        """Be not ready, and send the readers of streams away: so many a second, within the window."""
         self._accepting = False
         if self._hub is not None:
-            await self._hub.drain(window_s)
+            await self._hub.drain(min(window_s, len(self._hub) / DRAINED_PER_SECOND))
 
     async def stop(self) -> None:
         """Finish appends and attempts, write what came of them, and close the store."""
@@ -267,12 +269,7 @@ async def serve(settings: Settings, *, announce: Announce) -> None:
         await signals.first()
         logger.info("stopping: streams are told to come back, what is under way may finish")
         server.stop_accepting()
-        await app.drain(min(settings.drain_s, _drain_window(server)))
+        await app.drain(settings.drain_s)
         await server.finish(settings.drain_s)
         await app.stop()
         logger.info("stopped")
-
-
-def _drain_window(server: Server) -> float:
-    """Seconds over which streams are sent away: a thousand a second, so that few of them end at once."""
-    return server.connections / 1000
