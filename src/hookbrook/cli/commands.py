@@ -72,11 +72,8 @@ def run() -> None:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]hookbrook:[/] {_escape(str(error))}")
         sys.exit(1)
     except KeyboardInterrupt:
+        # While the verbs were still being imported; later ones are typer's, as is a reader that left (`tail | head`).
         sys.exit(130)
-    except BrokenPipeError:
-        # `hookbrook tail | head` is an ordinary thing to say.
-        sys.stderr.close()
-        sys.exit(141)
 
 
 def _escape(text: str) -> str:
