@@ -25,7 +25,7 @@ from hookbrook.http.guard import Guard, hosts_for, origins_for
 from hookbrook.http.history import History
 from hookbrook.http.ingest import Ingest
 from hookbrook.http.problems import App as AsgiApp
-from hookbrook.http.problems import Problems, Receive, Scope, Send
+from hookbrook.http.problems import Problems, Receive, Scope, Send, send_problem
 from hookbrook.http.publish import Publish
 from hookbrook.http.registration import declare
 from hookbrook.http.server import Server, Signals
@@ -79,7 +79,14 @@ class App:
             await self._lifespan(receive, send)
             return
         if self._asgi is None:
-            raise StoreUnavailable("Hookbrook has not been started; run its lifespan, or `async with app.running()`.")
+            problem = StoreUnavailable(
+                "Hookbrook has not been started, or has ended; run its lifespan, or `async with app.running()`."
+            )
+            if scope["type"] != "http":
+                raise problem
+            # A host program that still answers while it ends must not take this for an error of its own.
+            await send_problem(send, problem, head=scope["method"] == "HEAD")
+            return
         await self._asgi(scope, receive, send)
 
     @asynccontextmanager

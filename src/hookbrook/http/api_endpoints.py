@@ -23,6 +23,7 @@ from hookbrook.http.request import (
     admin_of,
     changeable,
     idempotent_id,
+    location,
     merge,
     next_page,
     owned,
@@ -72,7 +73,7 @@ class Endpoints:
             if first is None:
                 raise
             endpoint = _same_as_first(endpoint, first, secret_was_made=body.secret is None)
-        response.headers["Location"] = f"/v1/endpoints/{endpoint.id}"
+        response.headers["Location"] = location(request, f"/v1/endpoints/{endpoint.id}")
         return EndpointMade(**self._shown(endpoint, None).model_dump(), secret=endpoint.secrets[0])
 
     async def list(self, admin: Admin, limit: Limit = DEFAULT_LIMIT, page: PageToken = None) -> EndpointList:

@@ -17,6 +17,7 @@ from hookbrook.http.request import (
     PageToken,
     admin_of,
     idempotent_id,
+    location,
     next_page,
     owned,
     page_after,
@@ -75,7 +76,7 @@ class Keys:
             raise Conflict(
                 f"This Idempotency-Key has made {key.id} before, and a key is shown once. Delete it and make another."
             ) from exc
-        response.headers["Location"] = f"/v1/keys/{saved.id}"
+        response.headers["Location"] = location(request, f"/v1/keys/{saved.id}")
         response.headers["Cache-Control"] = "no-store"
         return KeyMade(**_shown(saved).model_dump(), key=text)
 

@@ -21,6 +21,7 @@ from hookbrook.http.request import (
     admin_of,
     changeable,
     idempotent_id,
+    location,
     merge,
     next_page,
     owned,
@@ -73,7 +74,7 @@ class Sources:
             if first is None:
                 raise
             source = _same_as_first(source, first, secret_was_made=made is not None)
-        response.headers["Location"] = f"/v1/sources/{source.id}"
+        response.headers["Location"] = location(request, f"/v1/sources/{source.id}")
         shown = self._shown(source, request)
         return SourceMade(**shown.model_dump(), secret=source.secrets[0] if made else None)
 
@@ -133,13 +134,13 @@ class Sources:
         return owned(found, admin, "source")
 
     def _shown(self, source: Source, request: Request) -> SourceOut:
-        base = self._gateway.settings.public_url or str(request.base_url).rstrip("/")
+        base = self._gateway.settings.public_url or f"{request.url.scheme}://{request.url.netloc}"
         return SourceOut(
             id=source.id,
             name=source.name,
             provider=source.provider,
             tenant=source.tenant,
-            url=f"{base}/in/{source.name}",
+            url=base + location(request, f"/in/{source.name}"),
             secrets=[hint(secret) for secret in source.secrets],
             channel=source.channel,
             type=source.type,

@@ -5,6 +5,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, TypeVar
+from urllib.parse import quote
 
 import msgspec
 from fastapi import Query, Request
@@ -156,6 +157,12 @@ def _merged(current: Any, patch: Any) -> Any:
         else:
             result[name] = _merged(result.get(name), value)
     return result
+
+
+def location(request: Request, path: str) -> str:
+    """A path of ours as the client must ask for it: below where a host program has mounted us."""
+    root: str = request.scope.get("root_path", "")
+    return quote(root) + path
 
 
 def idempotent_id(request: Request, principal: Principal, prefix: str, tenant: str) -> str | None:

@@ -44,6 +44,9 @@ class Stream:
             raise Invalid.of("channel", "name at least one channel or pattern: ?channel=orders.*")
         subscription = _subscription(principal, query, wanted)
         start = await self._start(scope, query, wanted)
+        # Fixed before the head is sent: whoever has read that may publish, and some servers pass it on earlier than
+        # they return from `send`.
+        after = self._hub.feed.tail if start.after is None else start.after
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body", "body": b""})
@@ -51,7 +54,7 @@ class Stream:
         open_reader = partial(
             self._hub.open,
             subscription,
-            after=start.after,
+            after=after,
             expires=principal.expires,
             # A first byte makes proxies pass the head on at once.
             greeting=start.reset or HEARTBEAT,
