@@ -293,28 +293,3 @@ async def test_without_a_credential_public_channels_are_readable_and_no_others(t
                 assert answer.headers["www-authenticate"].startswith("Bearer")
             wrong = {"authorization": "Bearer hbk_wrong"}
             assert (await nobody.get("/v1/channels/news.1", headers=wrong)).status_code == 401
-
-
-@pytest.mark.parametrize(
-    ("method", "target", "allowed"),
-    [
-        ("DELETE", "/v1/channels/a", "GET, HEAD, POST"),
-        ("PUT", "/v1/events", "GET, HEAD, POST"),
-        ("POST", "/v1/stream", "GET, HEAD"),
-        ("POST", "/v1/events/evt_1", "GET, HEAD"),
-    ],
-)
-async def test_another_method_is_405_and_names_those_that_are_possible(
-    brook: Running, method: str, target: str, allowed: str
-) -> None:
-    answer = await brook.http.request(method, target)
-    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
-
-
-@pytest.mark.parametrize(
-    "target", ["/v1/channels/", "/v1/channels", "/v1/events/", "/v1/events/a/b/c", "/nothing", "//"]
-)
-async def test_an_address_of_nothing_is_404(brook: Running, target: str) -> None:
-    answer = await brook.http.get(f"{brook.http.base_url}".rstrip("/") + target)
-    assert answer.status_code == 404
-    assert answer.headers["content-type"] == "application/problem+json"

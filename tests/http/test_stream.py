@@ -10,14 +10,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
 from tests.http.gateway_fixtures import House, gateway_in
-from tests.served import PATIENCE_S, Listener, Running, running, without_extensions
+from tests.served import PATIENCE_S, Running, running, without_extensions
 
-from hookbrook.app import App
-from hookbrook.config import load
 from hookbrook.http.auth import Principal
 from hookbrook.http.problems import Problems
 from hookbrook.http.publish import press_for
@@ -586,25 +583,3 @@ async def test_a_cursor_outlives_a_restart_and_is_foreign_to_another_log(tmp_pat
         await publish(brook, 7, 8)
         listener = await brook.listen("/v1/channels/a", last_event_id=cursors[0])
         assert [frame.type for frame in await listener.take(1)] == ["hookbrook.reset"]
-
-
-async def test_the_app_runs_below_a_path_of_a_host_program(tmp_path: Path) -> None:
-    """DESIGN: somebody's FastAPI may mount us; the path then begins with the host's."""
-    from starlette.applications import Starlette
-    from starlette.routing import Mount
-
-    app = App(load({"dev": True}, {}, tmp_path))
-    async with app.running():
-        host = Starlette(routes=[Mount("/events", app=app)])
-        server = Server(host, host="127.0.0.1", port=0)
-        await server.start()
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
-            answer = await client.post("/events/v1/channels/a", content=b"mounted")
-            assert answer.status_code == 201, answer.text
-            found = await client.get(answer.headers["location"])
-            assert (found.status_code, found.json()["data"]) == (200, "mounted")
-            assert (await client.get("/events/v1/sources")).status_code == 200
-            listener = await Listener.open("127.0.0.1", server.port, "/events/v1/channels/a?last=1")
-            assert await listener.data(1) == ["mounted"]
-            await listener.close()
-        await server.finish(2)
