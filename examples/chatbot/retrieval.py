@@ -198,7 +198,7 @@ def name_page(path: Path) -> str:
 
 
 def split_page(page: str, markdown: str) -> Iterator[Section]:
-    """Cut a page at its headings; code blocks and the marks of Markdown fall away."""
+    """Cut a page at its headings; code blocks, comments and the marks of Markdown fall away."""
     title = heading = page
     lines: list[str] = []
     fenced = False
@@ -206,7 +206,7 @@ def split_page(page: str, markdown: str) -> Iterator[Section]:
     for line in markdown.splitlines():
         if line.lstrip().startswith("```"):
             fenced = not fenced
-        elif fenced or is_indented_code(line, lines):
+        elif fenced or is_indented_code(line, lines) or line.startswith("<!--"):
             continue
         elif found := re.match(r"#{1,6}\s+(.+)", line):
             yield Section(page=page, title=title, heading=heading, sentences=tuple(split_sentences(lines)))

@@ -34,6 +34,11 @@ def test_a_question_is_answered_with_the_fact_and_its_page(
     assert len(answer.split()) >= 40
 
 
+def test_comments_of_a_page_are_for_nobody_to_read() -> None:
+    *_, section = split_page("a.md", "# Streams\n\nOpen one like this:\n\n<!-- run -->\n```sh\ncurl x\n```\n")
+    assert section.sentences == ("Open one like this:",)
+
+
 def test_every_sentence_of_an_answer_stands_on_a_page(library: Library, docs: Path) -> None:
     answer = library.answer("How are retries of a failed delivery scheduled?")
     text = " ".join(" ".join(path.read_text().split()) for path in docs.glob("*.md"))
