@@ -124,3 +124,12 @@ def test_any_template_is_refused_at_once_or_always_gives_a_name(text: str, body:
     except Invalid:
         return
     check_name("channel", template.render({"headers": {}, "query": {}, "body": body}))
+
+
+def test_a_dot_in_front_comes_only_with_a_value() -> None:
+    template = Template.compile("{headers.x-event}{.body.action}")
+    assert template.render({"headers": {"x-event": "pull"}, "body": {"action": "opened"}}) == "pull.opened"
+    bodies: list[object] = [{}, {"action": None}, {"action": ""}, {"action": []}, None, []]
+    for body in bodies:
+        assert template.render({"headers": {"x-event": "push"}, "body": body}) == "push"
+    assert Template.compile("{.body.a}").render({"body": {}}) == "unknown"

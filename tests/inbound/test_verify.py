@@ -81,7 +81,8 @@ def test_githubs_type_is_event_and_action_and_its_headers_are_not_covered(rows: 
     verdict = sent(b"pull_request", b'{"action":"opened"}')
     assert (verdict.event_type, verdict.dedupe_id, verdict.covers) == ("pull_request.opened", "72d3162e", ("body",))
     assert sent(b"push", b'{"ref":"refs/heads/main"}').event_type == "push"
-    assert sent(b"push", b'{"action":7}').event_type == "message"
+    assert sent(b"push", b'{"action":7}').event_type == "push.7"
+    assert sent(b"push", b'{"action":[]}').event_type == "push"
 
 
 def test_githubs_older_sha1_header_is_never_looked_at(rows: Mapping[str, Row]) -> None:

@@ -44,7 +44,7 @@ from hookbrook.inbound.challenge import Reply, acknowledge, answer
 from hookbrook.inbound.place import HeaderPlace, QueryPlace
 from hookbrook.inbound.recipe import Row, Token
 from hookbrook.inbound.request import PRIVATE_HEADERS, Request
-from hookbrook.inbound.template import Template
+from hookbrook.inbound.template import MISSING, Template
 from hookbrook.inbound.verdict import Reason, Verdict
 from hookbrook.inbound.verify import dedupe_id, verify
 
@@ -110,7 +110,7 @@ class Ingest:
         limit = self._gateway.settings.max_webhook_bytes
         body = await read_body(receive, scope["headers"], limit=limit, limit_name="max_webhook_bytes")
         source, row = self._source(name)
-        request = self._request(scope, body)
+        request = self._request(scope, body, self._members(source, row))
         if len(body) <= INLINE_BYTES:
             judged = self._judge(source, row, request, scope, arrived)
         else:
@@ -155,7 +155,16 @@ class Ingest:
             raise Problem("This source is not set up completely; its operator can see why in the log.")
         return source, row
 
-    def _request(self, scope: Scope, body: bytes) -> Request:
+    def _members(self, source: Source, row: Row) -> frozenset[str] | None:
+        """Names of the body's members that are looked at on the way in; None: all of it."""
+        names = row.members
+        for text in (source.type, source.channel):
+            if text is not None:
+                found = self._template(text, DEFAULT_TYPE).reads.body
+                names = None if names is None or found is None else names | found
+        return names
+
+    def _request(self, scope: Scope, body: bytes, members: frozenset[str] | None = None) -> Request:
         query: bytes = scope["query_string"]
         path = scope.get("raw_path") or scope["path"].encode()
         url = self._gateway.settings.base_url + path.decode("latin-1")
@@ -165,6 +174,7 @@ class Ingest:
             headers=scope["headers"],
             query=query,
             body=body,
+            members=members,
         )
 
     def _judge(self, source: Source, row: Row, request: Request, scope: Scope, arrived: int) -> _Judged:
@@ -179,10 +189,10 @@ class Ingest:
         events = split(row, request) if verdict.ok else None
         if events is None:
             id_ = verdict.dedupe_id or dedupe_id(row, request)
-            type_ = verdict.event_type or row.type.render(request.document)
+            type_ = verdict.event_type or self._name(row.type, request)
             return _Judged(verdict=verdict, events=[self._event(source, request, verdict, arrived, record, id_, type_)])
         made = [
-            self._event(source, event, verdict, arrived, record, id_, row.type.render(event.document))
+            self._event(source, event, verdict, arrived, record, id_, self._name(row.type, event))
             for event, id_ in zip(events, dedupe_ids(row, request, events), strict=True)
         ]
         return _Judged(verdict=verdict, events=made, batch=True)
@@ -192,11 +202,11 @@ class Ingest:
     ) -> NewEvent:
         content_type = _content_type(request)
         if source.type is not None:
-            type_ = self._template(source.type, DEFAULT_TYPE).render(request.document)
+            type_ = self._name(self._template(source.type, DEFAULT_TYPE), request)
         if verdict.ok:
             channel = source.name
             if source.channel is not None:
-                channel = self._template(source.channel, "unknown").render(request.document)
+                channel = self._name(self._template(source.channel, MISSING), request)
         else:
             channel = UNVERIFIED_CHANNEL + source.name
         return NewEvent(
@@ -213,6 +223,10 @@ class Ingest:
             scope=source.id if verdict.ok else f"{source.id}:unverified",
             dedupe_id=id_,
         )
+
+    @staticmethod
+    def _name(template: Template, request: Request) -> str:
+        return template.render(request.document_of(template.reads))
 
     def _note_refusal(self, source: Source, verdict: Verdict) -> None:
         what = "refused" if source.enforce else "kept unverified"

@@ -19,6 +19,11 @@ class Place(ABC):
 
     __slots__ = ()
 
+    @property
+    def members(self) -> frozenset[str]:
+        """Names of the body's members that it looks at."""
+        return frozenset()
+
     @abstractmethod
     def values(self, request: Request) -> Sequence[bytes]:
         """Everything that stands there, as bytes; empty if nothing does."""
@@ -42,8 +47,12 @@ class JsonPlace(Place):
 
     path: tuple[str, ...]
 
+    @property
+    def members(self) -> frozenset[str]:
+        return frozenset(self.path[:1])
+
     def values(self, request: Request) -> Sequence[bytes]:
-        return _found(request.json, self.path)
+        return _found(request.json_with(self.path[0]), self.path)
 
     def __str__(self) -> str:
         return f"the body's {'.'.join(self.path)}"
@@ -100,6 +109,10 @@ class JoinedPlace(Place):
     """Several places that make up one value."""
 
     places: tuple[Place, ...]
+
+    @property
+    def members(self) -> frozenset[str]:
+        return frozenset().union(*(place.members for place in self.places))
 
     def values(self, request: Request) -> Sequence[bytes]:
         found = [place.values(request) for place in self.places]

@@ -7,6 +7,7 @@ table there and no code, unless its scheme needs something fetched from the netw
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -50,6 +51,10 @@ class Hmac(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def covers(self) -> tuple[str, ...]:
         return self.message.covers
 
+    @property
+    def places_read(self) -> Sequence[Place]:
+        return _places(self.signature, self.timestamp, self.message, self.id)
+
 
 class PublicKey(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="public_key", tag_field="recipe"
@@ -71,6 +76,10 @@ class PublicKey(
     def covers(self) -> tuple[str, ...]:
         return self.message.covers
 
+    @property
+    def places_read(self) -> Sequence[Place]:
+        return _places(self.signature, self.timestamp, self.message, self.id)
+
 
 class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="token", tag_field="recipe"):
     """R2: the request shows the secret itself, which proves the sender and protects no byte of the request."""
@@ -87,6 +96,10 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def __post_init__(self) -> None:
         if not self.places:
             raise ValueError("at least one place is needed")
+
+    @property
+    def places_read(self) -> Sequence[Place]:
+        return self.places
 
 
 class Jwt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="jwt", tag_field="recipe"):
@@ -119,11 +132,16 @@ class Jwt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     def covers(self) -> tuple[str, ...]:
         return ("body", "timestamp", *(("id",) if self.id_claim else ()), *(("url",) if self.url_claim else ()))
 
+    @property
+    def places_read(self) -> Sequence[Place]:
+        return self.places
+
 
 class Unsigned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="none", tag_field="recipe"):
     """No proof is asked for. Everything that arrives is accepted, and marked as unverified."""
 
     covers: ClassVar[tuple[str, ...]] = ()
+    places_read: ClassVar[Sequence[Place]] = ()
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -194,7 +212,8 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     body: str = ""
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+# `dict`: what is worked out of a row is kept beside its fields.
+class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """A provider: everything there is to know about its webhooks."""
 
     id: str
@@ -232,9 +251,19 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """What the proof protects, of `body`, `timestamp`, `id`, `url`, `method` and `fields` (of the body)."""
         return self.verify.covers
 
-    @property
+    @cached_property
     def has_verify_token(self) -> bool:
         return any(challenge.token is not None for challenge in self.challenges)
+
+    @cached_property
+    def members(self) -> frozenset[str] | None:
+        """Names of the body's members that this row looks at; None: all of it."""
+        places = [*self.dedupe, *self.verify.places_read]
+        for challenge in self.challenges:
+            places += [condition.place for condition in challenge.when]
+            places += [place for place in (challenge.value, challenge.token) if place is not None]
+        names = self.type.reads.body
+        return None if names is None else names.union(*(place.members for place in places))
 
 
 def read_row(name: str, table: Mapping[str, Any]) -> Row:
@@ -260,6 +289,12 @@ def _read_type(text: str) -> Template:
         return Template.compile(text, missing=DEFAULT_TYPE, field="type")
     except Invalid as exc:
         raise ValueError(exc.errors[0].message) from exc
+
+
+def _places(
+    signature: Signature, timestamp: Timestamp | None, message: Message, id_: tuple[Place, ...]
+) -> Sequence[Place]:
+    return (*signature.places, *(timestamp.places if timestamp else ()), *message.places, *id_)
 
 
 def _check_message(message: Message, signature: Signature, timestamp: Timestamp | None, id_: tuple[Place, ...]) -> None:

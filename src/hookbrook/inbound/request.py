@@ -1,13 +1,15 @@
 """One request at `/in/{source}`, as bytes, with the views of it that recipes and templates ask for."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
+
+from hookbrook.inbound.reads import EVERYTHING, Reads
 
 #: Names in a query or form that are looked at; a body of a million empty pairs would cost seconds otherwise.
 MAX_FORM_FIELDS = 1_000
@@ -16,6 +18,9 @@ MAX_FORM_FIELDS = 1_000
 PRIVATE_HEADERS = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
 
 FORM_TYPE = b"application/x-www-form-urlencoded"
+
+#: Decoders for some members of an object that are kept; each source has one at the most.
+MAX_DECODERS = 1_024
 
 
 # Not slotted: each view is worked out at most once, and kept beside the fields.
@@ -32,6 +37,8 @@ class Request:
     query: bytes = b""
     #: The raw body, after transfer coding and before content coding.
     body: bytes = b""
+    #: Members of the body that will be asked for; None: not known, or all of it.
+    members: frozenset[str] | None = None
 
     def header(self, name: bytes) -> Sequence[bytes]:
         """The values of every header of this name (in lower case), in order, without white space around them."""
@@ -51,6 +58,22 @@ class Request:
             return msgspec.json.decode(self.body)
         except (ValueError, RecursionError):
             return _lenient_json(self.body)
+
+    def json_with(self, name: str) -> Any:
+        """The body decoded as far as its member `name` needs; without that member, if the body is an object."""
+        if self.members is None or name not in self.members or "json" in self.__dict__:
+            return self.json
+        return self._excerpt
+
+    @cached_property
+    def _excerpt(self) -> Any:
+        """The body with only those members that will be asked for; all of it, if it is no object."""
+        if not self.members:
+            return {}
+        try:
+            return _members_of(self.members)(self.body)
+        except (ValueError, RecursionError):
+            return self.json
 
     @cached_property
     def query_fields(self) -> Mapping[str, list[str]]:
@@ -74,19 +97,51 @@ class Request:
         Header names are in lower case, repeated ones joined by `, ` (RFC 9110 section 5.3), credentials left out.
         A repeated name of a query or form gives its first value. `body` is the decoded JSON, else the form, else None.
         """
-        headers = {
+        return self.document_of(EVERYTHING)
+
+    def document_of(self, reads: Reads) -> Mapping[str, Any]:
+        """The same with only what `reads` names."""
+        return {
+            "headers": self._header_texts if reads.headers else {},
+            "query": self._query_texts if reads.query else {},
+            "body": self._document_body(reads.body),
+        }
+
+    @cached_property
+    def _header_texts(self) -> Mapping[str, str]:
+        return {
             name.decode("latin-1"): b", ".join(values).decode("latin-1")
             for name, values in self._headers.items()
             if name not in PRIVATE_HEADERS
         }
-        body = self.json
+
+    @cached_property
+    def _query_texts(self) -> Mapping[str, str]:
+        return {name: values[0] for name, values in self.query_fields.items()}
+
+    def _document_body(self, names: frozenset[str] | None) -> Any:
+        if names is not None and not names:
+            return None
+        in_part = names is not None and self.members is not None and names <= self.members
+        body = self._excerpt if in_part and "json" not in self.__dict__ else self.json
         if body is None and self.form_fields:
-            body = {name: values[0] for name, values in self.form_fields.items()}
-        return {
-            "headers": headers,
-            "query": {name: values[0] for name, values in self.query_fields.items()},
-            "body": body,
-        }
+            return {name: values[0] for name, values in self.form_fields.items()}
+        return body
+
+
+@lru_cache(MAX_DECODERS)
+def _members_of(names: frozenset[str]) -> Callable[[bytes], Mapping[str, Any]]:
+    """Reads these members of an object and walks over the others; raises `msgspec.DecodeError` if it is none."""
+    attributes = {f"member{index}": name for index, name in enumerate(sorted(names))}
+    fields = [(attribute, Any, msgspec.UNSET) for attribute in attributes]
+    decoder = msgspec.json.Decoder(msgspec.defstruct("Members", fields, rename=attributes))
+
+    def read(body: bytes) -> Mapping[str, Any]:
+        found = decoder.decode(body)
+        values = ((name, getattr(found, attribute)) for attribute, name in attributes.items())
+        return {name: value for name, value in values if value is not msgspec.UNSET}
+
+    return read
 
 
 def _fields(encoded: bytes) -> Mapping[str, list[str]]:

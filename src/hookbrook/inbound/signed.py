@@ -61,6 +61,10 @@ class Message:
         return hash(self.text)
 
     @property
+    def places(self) -> Sequence[Place]:
+        return tuple(self._places.values())
+
+    @property
     def covers(self) -> tuple[str, ...]:
         """What a signature over this protects. `fields`: only those members of the body that are named here."""
         found = [word for name, word in self.VARIABLES.items() if name in self.variables]

@@ -1,7 +1,8 @@
 """Names made from a request: `github.{body.repository.full_name}` becomes `github.octocat/hello-world`.
 
 What stands in braces is JMESPath over `{headers, query, body}`. A plain path may be written without the quotes that
-JMESPath wants around a hyphen: `{headers.x-github-event}`. The result is always a valid channel or type:
+JMESPath wants around a hyphen: `{headers.x-github-event}`. With a dot in front of it, `{.body.action}` gives the value
+and a dot before it, or nothing at all if there is none. The result is always a valid channel or type:
 
 - a character that a name cannot have becomes `-`;
 - a name that is too long keeps its start and ends in a hash of the whole, so that two of them stay two;
@@ -12,12 +13,14 @@ JMESPath wants around a hyphen: `{headers.x-github-event}`. The result is always
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 from hookbrook.core.channel import MAX_NAME_LENGTH, RESERVED
 from hookbrook.core.expression import Expression
 from hookbrook.errors import Invalid
+from hookbrook.inbound.reads import NOTHING, Reads, of_expression, of_path
 
 #: A name has 200 characters; nobody needs more text than this to describe it.
 MAX_TEMPLATE_LENGTH = 500
@@ -32,18 +35,31 @@ MAX_STEPS = 5_000
 MISSING = "unknown"
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._:@/\-]")
-_PLAIN_PATH = re.compile(r"(headers|query|body)((?:\.[A-Za-z0-9_\-]+)+)\Z")
+_PLAIN_PATH = re.compile(r"(\.?)((?:headers|query|body)(?:\.[A-Za-z0-9_\-]+)+)\Z")
 _QUOTES = "'\"`"
 _HASH_DIGITS = 16
 
 
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """A value found by names alone, which needs no interpreter."""
+
+    names: tuple[str, ...]
+    #: Whether the value may be missing, and has a dot before it if not.
+    dotted: bool
+
+
+_Part = str | _Path | Expression
+
+
 class Template:
-    """A compiled template. Immutable; `text` is what it was compiled from."""
+    """A compiled template. Immutable; `text` is what it was compiled from, and `reads` what of a document it needs."""
 
-    __slots__ = ("_missing", "_parts", "text")
+    __slots__ = ("_missing", "_parts", "reads", "text")
 
-    def __init__(self, text: str, parts: tuple[str | Expression, ...], missing: str) -> None:
+    def __init__(self, text: str, parts: tuple[_Part, ...], missing: str) -> None:
         self.text = text
+        self.reads = _reads(parts)
         self._parts = parts
         self._missing = missing
 
@@ -64,7 +80,7 @@ class Template:
         if len(text) > MAX_TEMPLATE_LENGTH:
             raise Invalid.of(field, f"a template has at most {MAX_TEMPLATE_LENGTH} characters, this one {len(text)}")
         parts = tuple(_parts(text, field))
-        if sum(isinstance(part, Expression) for part in parts) > MAX_PARTS:
+        if sum(not isinstance(part, str) for part in parts) > MAX_PARTS:
             raise Invalid.of(field, f"a template has at most {MAX_PARTS} parts in braces")
         if isinstance(parts[0], str) and parts[0].startswith(RESERVED):
             raise Invalid.of(field, f"names that start with {RESERVED!r} are reserved")
@@ -74,14 +90,35 @@ class Template:
         """The name for this `{headers, query, body}`; never raises, and always a valid name that is not reserved."""
         return clean_name("".join(self._render(part, document) for part in self._parts), missing=self._missing)
 
-    def _render(self, part: str | Expression, document: Mapping[str, Any]) -> str:
+    def _render(self, part: _Part, document: Mapping[str, Any]) -> str:
         if isinstance(part, str):
             return part
+        if isinstance(part, _Path):
+            text = _text(_follow(document, part.names))
+            return (text and f".{text}") if part.dotted else text or self._missing
         try:
             value = part.evaluate(document, max_steps=MAX_STEPS)
         except Invalid:
             return self._missing
         return _text(value) or self._missing
+
+
+def _reads(parts: tuple[_Part, ...]) -> Reads:
+    reads = NOTHING
+    for part in parts:
+        if isinstance(part, _Path):
+            reads |= of_path(part.names)
+        elif isinstance(part, Expression):
+            reads |= of_expression(part.text)
+    return reads
+
+
+def _follow(value: Any, names: tuple[str, ...]) -> Any:
+    for name in names:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(name)
+    return value
 
 
 def clean_name(text: str, *, missing: str = MISSING) -> str:
@@ -109,7 +146,7 @@ def _text(value: object) -> str:
     return ""
 
 
-def _parts(text: str, field: str) -> Iterator[str | Expression]:
+def _parts(text: str, field: str) -> Iterator[_Part]:
     position = 0
     while position < len(text):
         opening = text.find("{", position)
@@ -129,9 +166,9 @@ def _literal(text: str, field: str) -> str:
     return text
 
 
-def _expression(text: str, field: str) -> Expression:
+def _expression(text: str, field: str) -> _Path | Expression:
     if plain := _PLAIN_PATH.match(text):
-        text = plain.group(1) + "".join(f'."{name}"' for name in plain.group(2).split(".")[1:])
+        return _Path(tuple(plain[2].split(".")), dotted=bool(plain[1]))
     return Expression.compile(text, field=field)
 
 

@@ -41,7 +41,7 @@ def verify(row: Row, secrets: Sequence[str], request: Request, *, now: float) ->
         ok=True,
         reason=Reason.UNVERIFIED if isinstance(row.verify, Unsigned) else Reason.VERIFIED,
         dedupe_id=dedupe_id(row, request) if proof.id is None else _shown_id(proof.id.encode("utf-8", "replace")),
-        event_type=row.type.render(request.document),
+        event_type=row.type.render(request.document_of(row.type.reads)),
         timestamp=proof.timestamp,
         covers=row.covers,
         matched_secret=proof.secret,
