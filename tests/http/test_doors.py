@@ -1,6 +1,7 @@
 """Which door a request goes to, and what it is told that goes to none."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -74,17 +75,17 @@ async def test_an_address_of_nothing_is_404(brook: Running, target: str) -> None
 async def test_the_app_runs_below_a_path_of_a_host_program(tmp_path: Path) -> None:
     """DESIGN: somebody's FastAPI may mount us; the path then begins with the host's."""
     app = App(load({"dev": True}, {}, tmp_path))
-    async with app.running():
-        host = Starlette(routes=[Mount("/events", app=app)])
-        server = Server(host, host="127.0.0.1", port=0)
+    server = Server(Starlette(routes=[Mount("/events", app=app)]), host="127.0.0.1", port=0)
+    async with AsyncExitStack() as ends:
+        await ends.enter_async_context(app.running())
         await server.start()
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
-            answer = await client.post("/events/v1/channels/a", content=b"mounted")
-            assert answer.status_code == 201, answer.text
-            found = await client.get(answer.headers["location"])
-            assert (found.status_code, found.json()["data"]) == (200, "mounted")
-            assert (await client.get("/events/v1/sources")).status_code == 200
-            listener = await Listener.open("127.0.0.1", server.port, "/events/v1/channels/a?last=1")
-            assert await listener.data(1) == ["mounted"]
-            await listener.close()
-        await server.finish(2)
+        ends.push_async_callback(server.finish, 2)
+        client = await ends.enter_async_context(httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}"))
+        answer = await client.post("/events/v1/channels/a", content=b"mounted")
+        assert answer.status_code == 201, answer.text
+        found = await client.get(answer.headers["location"])
+        assert (found.status_code, found.json()["data"]) == (200, "mounted")
+        assert (await client.get("/events/v1/sources")).status_code == 200
+        listener = await Listener.open("127.0.0.1", server.port, "/events/v1/channels/a?last=1")
+        ends.push_async_callback(listener.close)
+        assert await listener.data(1) == ["mounted"]
