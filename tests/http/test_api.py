@@ -266,7 +266,10 @@ async def test_what_is_read_of_an_endpoint_can_be_sent_back(house: House) -> Non
         ({"metadata": {"": "x"}}, {"metadata"}),
         ({"metadata": {"k": "x" * 501}}, {"metadata.k"}),
         ({"id": "ep_mine"}, {"id"}),
-        ({"rate_limit": 5}, {"rate_limit"}),
+        ({"rate_limit": 0}, {"rate_limit"}),
+        ({"rate_limit": 10_001}, {"rate_limit"}),
+        ({"rate_limit": "5"}, {"rate_limit"}),
+        ({"burst": 5}, {"burst"}),
     ],
 )
 async def test_every_wrong_field_of_an_endpoint_is_named(house: House, body: Any, fields: set[str]) -> None:

@@ -9,6 +9,9 @@ from hookbrook.core.event import DEFAULT_TENANT
 #: What one endpoint may have in flight at once unless it says otherwise.
 DEFAULT_CONCURRENCY = 10
 MAX_CONCURRENCY = 1000
+#: One request in a quarter of an hour; and more than one process can send.
+MIN_RATE = 0.001
+MAX_RATE = 10_000.0
 #: Standard Webhooks 1.0 advises 15 to 30 seconds.
 DEFAULT_TIMEOUT_S = 20.0
 MAX_TIMEOUT_S = 120.0
@@ -51,6 +54,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     #: Seconds between attempts, or None for the default schedule.
     retry: tuple[float, ...] | None = None
     concurrency: int = DEFAULT_CONCURRENCY
+    #: Requests a second; None: no limit.
+    rate_limit: float | None = None
     timeout_s: float = DEFAULT_TIMEOUT_S
     enabled: bool = True
     #: Why Hookbrook disabled it (one of the below); None if it did not.

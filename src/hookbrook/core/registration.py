@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from hookbrook.core.addresses import Rule, check_target, parse_url
 from hookbrook.core.channel import RESERVED, check_patterns
-from hookbrook.core.endpoint import MAX_CONCURRENCY, MAX_TIMEOUT_S, SIGNATURES, Endpoint
+from hookbrook.core.endpoint import MAX_CONCURRENCY, MAX_RATE, MAX_TIMEOUT_S, MIN_RATE, SIGNATURES, Endpoint
 from hookbrook.core.headers import check_headers
 from hookbrook.core.retry import parse_schedule
 from hookbrook.core.signing import parse_secret
@@ -87,6 +87,7 @@ def check_endpoint(endpoint: Endpoint, allowed: Sequence[Rule] = (), denied: Seq
         lambda: check_headers(endpoint.headers),
         lambda: parse_schedule(endpoint.retry),
         lambda: _check_range("concurrency", endpoint.concurrency, 1, MAX_CONCURRENCY),
+        lambda: _check_rate(endpoint.rate_limit),
         lambda: _check_range("timeout_s", endpoint.timeout_s, MIN_TIMEOUT_S, MAX_TIMEOUT_S),
         lambda: check_description("description", endpoint.description),
         lambda: _check_metadata(endpoint.metadata),
@@ -117,6 +118,11 @@ def _check_secrets(secrets: Sequence[str]) -> None:
 def _check_signatures(signatures: Sequence[str]) -> None:
     if not signatures or len(set(signatures)) != len(signatures) or not set(signatures) <= set(SIGNATURES):
         raise Invalid.of("signatures", f"must be one or more of {', '.join(SIGNATURES)}, each once")
+
+
+def _check_rate(rate_limit: float | None) -> None:
+    if rate_limit is not None:
+        _check_range("rate_limit", rate_limit, MIN_RATE, MAX_RATE)
 
 
 def _check_range(field: str, value: float, low: float, high: float) -> None:

@@ -115,6 +115,7 @@ class EndpointIn(Model):
         description="Delays between attempts in seconds (`[5, 300]`), or an exponential schedule; null is the default.",
     )
     concurrency: int = Field(default=DEFAULT_CONCURRENCY, description="Requests in flight at once.")
+    rate_limit: float | None = Field(default=None, description="Requests a second; null sets no limit.")
     timeout_s: float = Field(default=DEFAULT_TIMEOUT_S, description="Seconds for one attempt.")
     enabled: bool = Field(default=True, description="While false, deliveries are held.")
     description: str = ""
@@ -140,6 +141,7 @@ class EndpointOut(Model):
     headers: dict[str, str]
     retry: list[float] | None
     concurrency: int
+    rate_limit: float | None
     timeout_s: float
     enabled: bool
     description: str

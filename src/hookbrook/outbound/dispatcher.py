@@ -13,6 +13,7 @@ its endpoint, a person's resend, the sweep) only says that the table may hold so
 - Nothing is forgotten: what is not claimed is in the table, and a sweep asks it every minute for whatever is due,
   which also heals a clock that was set.
 - One slow or failing receiver keeps its own slots busy and nobody else's: see *fair shares* in `lane`.
+- Nobody is sent to faster than he asked for, or can bear: see `pace`.
 - Who is beyond help is left alone: see `operations`, which also says when an endpoint is disabled.
 - Memory is bounded: queues by count and bytes, outcomes that wait for the disk by count, attempts by slots.
 
@@ -39,8 +40,10 @@ from hookbrook.outbound.lane import Lane, Owed, Pool
 from hookbrook.outbound.ledger import MAX_UNRECORDED, Entry, Ledger
 from hookbrook.outbound.message import TooManyHops
 from hookbrook.outbound.operations import Operations
+from hookbrook.outbound.pace import Pace
 from hookbrook.outbound.pager import Pager
-from hookbrook.outbound.verdict import Result, Try, conclude
+from hookbrook.outbound.standing import NOT_ITS_FAULT
+from hookbrook.outbound.verdict import Result, Try, conclude, slow_down
 from hookbrook.store.base import Deliveries
 
 logger = logging.getLogger(__name__)
@@ -133,6 +136,8 @@ class Dispatcher:
         self._routes = Routes(0, ())
         #: Those with something to do, by endpoint.
         self._lanes: dict[str, Lane] = {}
+        #: Of endpoints without a lane, as far as there is something to remember.
+        self._paces: dict[str, Pace] = {}
         #: Those that want a slot that is not theirs to take; first come, first served.
         self._waiting: OrderedDict[str, Lane] = OrderedDict()
         self._workers: set[asyncio.Task[None]] = set()
@@ -181,6 +186,7 @@ class Dispatcher:
                 self.poke(endpoint_id)
         for endpoint_id in before.by_id.keys() - routes.by_id.keys():
             self._operations.standing.forget(endpoint_id)
+            self._paces.pop(endpoint_id, None)
 
     def poke(self, endpoint_id: str) -> None:
         """A person changed what the endpoint is owed (a resend): read the table again."""
@@ -239,7 +245,10 @@ class Dispatcher:
             endpoint = self._routes.by_id.get(endpoint_id)
             if endpoint is None or not endpoint.enabled:
                 return None
-            lane = self._lanes[endpoint_id] = Lane(endpoint, self._memory)
+            pace = self._paces.pop(endpoint_id, None)
+            if pace is None:
+                pace = Pace(endpoint)
+            lane = self._lanes[endpoint_id] = Lane(endpoint, self._memory, pace)
         return lane if lane.endpoint.enabled else None
 
     @property
@@ -249,7 +258,7 @@ class Dispatcher:
 
     def _pump(self, lane: Lane) -> None:
         """Begin what the lane may begin, see that it gets what it lacks, and let go of it if it has nothing to do."""
-        while lane.wants_slot:
+        while lane.wants_slot and not self._must_wait(lane):
             if not (self._open and self._slots.admits(lane.running, 1)):
                 self._waiting[lane.endpoint.id] = lane
                 return
@@ -262,6 +271,20 @@ class Dispatcher:
                 self._waiting[lane.endpoint.id] = lane
         elif lane.idle and self._lanes.get(lane.endpoint.id) is lane:
             del self._lanes[lane.endpoint.id]
+            if not lane.pace.at_rest(self._timers.time()):
+                self._paces[lane.endpoint.id] = lane.pace
+
+    def _must_wait(self, lane: Lane) -> bool:
+        """Whether its pace forbids a request now; the lane is then woken when it does no more."""
+
+        def resume() -> None:
+            lane.pace_timer = None
+            self._pump(lane)
+
+        wait_s = lane.pace.wait(self._timers.time())
+        if wait_s > 0 and lane.pace_timer is None:
+            lane.pace_timer = self._timers.call_later(wait_s + TIMER_SLACK_US / _US, resume)
+        return wait_s > 0
 
     def _serve_waiting(self) -> None:
         for _ in range(len(self._waiting)):
@@ -297,6 +320,7 @@ class Dispatcher:
 
     def _begin(self, lane: Lane, owed: Owed) -> None:
         lane.running += 1
+        lane.pace.begin(self._timers.time())
         self._slots.used += 1
         worker = asyncio.create_task(self._work(lane, owed), name="hookbrook attempts")
         self._workers.add(worker)
@@ -331,8 +355,9 @@ class Dispatcher:
         others_wait = self._waiting and not slots.free
         if not self._open or others_wait or not slots.admits(lane.running - 1, 0):
             return None
-        if lane.stopped or lane.running > lane.endpoint.concurrency or not lane.queued:
+        if lane.stopped or lane.running > lane.room or not lane.queued or self._must_wait(lane):
             return None
+        lane.pace.begin(self._timers.time())
         owed = lane.take()
         if lane.wants_page:
             self._pager.want(lane)
@@ -348,7 +373,9 @@ class Dispatcher:
         def concluded(result: Result) -> Outcome:
             duration = round((self._timers.time() - begun) * _US)
             done = Try(delivery_id=owed.delivery_id, number=number, started=started, duration=duration, result=result)
-            return conclude(done, endpoint, now=self._steady.now(), rng=self._rng)
+            outcome = conclude(done, endpoint, now=self._steady.now(), rng=self._rng)
+            self._learn(lane, done, outcome, begun)
+            return outcome
 
         try:
             result: Result
@@ -365,6 +392,17 @@ class Dispatcher:
             logger.exception("An attempt of %s failed within Hookbrook", owed.delivery_id)
             self._internal_errors += 1
             return concluded(exc)
+
+    def _learn(self, lane: Lane, done: Try, outcome: Outcome, begun: float) -> None:
+        """Let the lane's pace follow from what the receiver did."""
+        now = self._timers.time()
+        if outcome.happening is Happening.ACCEPTED:
+            lane.pace.arrived()
+        elif outcome.attempt.error not in NOT_ITS_FAULT:
+            lane.pace.failed(now)
+            asks, retry_after_s = slow_down(done)
+            if asks:
+                lane.pace.slow_down(begun, now, retry_after_s)
 
     def _pause(self, lane: Lane) -> None:
         def resume() -> None:
@@ -418,6 +456,8 @@ class Dispatcher:
         """Wake the lanes of all endpoints that the table says are due, now or before the next sweep."""
         due = await self._deliveries.next_due()
         horizon = self._steady.now() + round(SWEEP_S * _US)
+        now = self._timers.time()
+        self._paces = {key: pace for key, pace in self._paces.items() if not pace.at_rest(now)}
         for endpoint_id, at in due.items():
             lane = self._lane(endpoint_id) if at <= horizon else None
             if lane is not None:

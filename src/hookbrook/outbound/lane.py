@@ -26,6 +26,7 @@ from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import Event, NewEvent
 from hookbrook.outbound.clock import Timer
 from hookbrook.outbound.message import Letterhead
+from hookbrook.outbound.pace import Pace
 from hookbrook.store.base import Due
 
 #: Deliveries of one endpoint known in memory and not under way. Two seconds of work at 500 a second; beyond it, paging
@@ -74,8 +75,11 @@ class Owed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Lane:
     """See the module."""
 
-    def __init__(self, endpoint: Endpoint, memory: Pool) -> None:
+    def __init__(self, endpoint: Endpoint, memory: Pool, pace: Pace) -> None:
         self.endpoint = endpoint
+        self.pace = pace
+        #: Wakes the lane when its pace lets it go on.
+        self.pace_timer: Timer | None = None
         #: The table may hold due deliveries that are not claimed.
         self.more = False
         #: A page is being read.
@@ -125,8 +129,13 @@ class Lane:
         return self.paused or self.ending
 
     @property
+    def room(self) -> int:
+        """How many attempts may be under way."""
+        return min(self.endpoint.concurrency, self.pace.room)
+
+    @property
     def wants_slot(self) -> bool:
-        return bool(self._queue) and self.running < self.endpoint.concurrency and not self.stopped
+        return bool(self._queue) and self.running < self.room and not self.stopped
 
     @property
     def wants_page(self) -> bool:
@@ -137,6 +146,7 @@ class Lane:
     def change(self, endpoint: Endpoint) -> None:
         """The endpoint was saved; applies from the next attempt on."""
         self.endpoint = endpoint
+        self.pace.change(endpoint)
         self.ending = False
         self.__dict__.pop("letterhead", None)
 
@@ -240,3 +250,6 @@ class Lane:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+        if self.pace_timer is not None:
+            self.pace_timer.cancel()
+            self.pace_timer = None

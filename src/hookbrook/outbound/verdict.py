@@ -25,8 +25,9 @@ LOOP: Final = "loop"
 
 #: RFC 9110 section 15.5.11 and Standard Webhooks 1.0: "410 Gone" means that no further webhook is wanted.
 GONE: Final = 410
-#: RFC 6585 section 4 and RFC 9110 section 15.6.4 give `Retry-After` a meaning for these.
-SLOW_DOWN: Final = frozenset({429, 503})
+#: The receiver, or a proxy before it, has too much to do (Standard Webhooks 1.0 names 429, 502 and 504). RFC 6585
+#: section 4 and RFC 9110 section 15.6.4 give `Retry-After` a meaning for 429 and 503; proxies send it with the others.
+SLOW_DOWN: Final = frozenset({429, 502, 503, 504})
 
 #: What came of a try: an answer, no answer, or our own fault.
 Result = Response | FetchError | TooManyHops | Exception
@@ -59,6 +60,13 @@ def conclude(done: Try, endpoint: Endpoint, *, now: int, rng: Random) -> Outcome
     if next_at is None:
         return Outcome(attempt=attempt, happening=Happening.EXHAUSTED)
     return Outcome(attempt=attempt, happening=Happening.REFUSED, next_at=next_at)
+
+
+def slow_down(done: Try) -> tuple[bool, float | None]:
+    """Whether the receiver asks for fewer requests, and for how many seconds, if it says so."""
+    answer = _answer(done.result)
+    asks = answer is not None and answer.status in SLOW_DOWN
+    return asks, _retry_after_s(answer, done.started)
 
 
 def _attempt(done: Try, rng: Random) -> Attempt:
