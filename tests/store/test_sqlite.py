@@ -538,3 +538,15 @@ async def test_a_store_that_was_never_opened_is_closed(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="closed"):
         await store.read(EVERYTHING, after=0, limit=1)
     assert not (await store.health()).ok
+
+
+def modes_of_others(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode & 0o077 for path in folder.iterdir() if path.suffix != ".lock"}
+
+
+async def test_only_its_owner_can_read_a_new_file_and_what_lies_beside_it(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "x.db")
+    await store.open()
+    await store.secret("token", b"secret")
+    assert modes_of_others(tmp_path) == {"x.db": 0, "x.db-wal": 0, "x.db-shm": 0}
+    await store.close()

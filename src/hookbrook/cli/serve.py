@@ -37,11 +37,12 @@ def add_serve(app: typer.Typer) -> None:
 
 
 def _parameter(name: str, flag: str, default: str, about: str) -> Parameter:
+    about = f"{about} [default: {default}]" if default else about
     if name in SWITCHES:
-        annotation: Any = Annotated[bool | None, typer.Option(f"{flag}/--no-{name}", help=about, show_default=default)]
+        annotation: Any = Annotated[bool | None, typer.Option(f"{flag}/--no-{name}", help=about, show_default=False)]
     else:
         metavar = name.rpartition("_")[2].upper()
-        annotation = Annotated[str | None, typer.Option(flag, help=about, metavar=metavar, show_default=default)]
+        annotation = Annotated[str | None, typer.Option(flag, help=about, metavar=metavar, show_default=False)]
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

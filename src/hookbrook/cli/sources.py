@@ -1,5 +1,6 @@
 """`hookbrook sources`: where providers' webhooks arrive."""
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -61,6 +62,8 @@ def add(
         show(made)
         return
     print(f"Point {provider} at {made['url']}")
+    if not made["secrets"] and provider != "none":
+        print("It has no secret yet, so all that arrives is refused: hookbrook sources add --help", file=sys.stderr)
     if made.get("secret"):
         print(f"Its secret, shown only now: {made['secret']}")
 

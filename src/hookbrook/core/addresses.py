@@ -334,7 +334,8 @@ def check_target(target: Target, allowed: Sequence[Rule] = (), denied: Sequence[
     if target.address is not None:
         verdict = judge(target.address, allowed, denied, port=target.port)
         if not verdict.ok:
-            raise Invalid.of(field, f"{target.host} is {verdict.reason} and may not be contacted")
+            way_out = "" if denied and not judge(target.address, (), denied).ok else "; allow_networks can open it"
+            raise Invalid.of(field, f"{target.host} is {verdict.reason} and may not be contacted{way_out}")
 
 
 def _v6_host(text: str, field: str) -> tuple[str, Address]:

@@ -80,7 +80,14 @@ class Wire:
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> ConnectionFailed:
-        return ConnectionFailed(f"no answer from {self._settings.url}: {error}")
+        return ConnectionFailed(f"no answer from {self._settings.url}: {_reason(error)}")
+
+
+def _reason(error: BaseException) -> str:
+    """What happened, without the objects it happened to: urllib3 wraps the system's error several times."""
+    while (inner := getattr(error, "reason", None) or error.__cause__) and isinstance(inner, BaseException):
+        error = inner
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
 def _response(response: urllib3.BaseHTTPResponse, body: bytes) -> Response:

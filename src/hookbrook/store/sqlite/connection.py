@@ -1,7 +1,9 @@
 """Opening the database file, and what SQLite's errors mean for people."""
 
 import fcntl
+import os
 import sqlite3
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import IO
@@ -30,6 +32,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
 
 def open_writer(path: Path) -> sqlite3.Connection:
     """The one connection that writes, with the schema brought up to date. Raises `ConfigError` or a `StoreError`."""
+    _make_private(path)
     try:
         connection = connect(path, read_only=False)
         try:
@@ -43,6 +46,14 @@ def open_writer(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as exc:
         raise explain(exc, path) from exc
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Make a new file that only its owner can read, since it will hold secrets; SQLite gives what it puts beside it the
+    same mode. A file that is there keeps the mode that somebody gave it."""
+    # What cannot be made here cannot be opened either, and that says why.
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
