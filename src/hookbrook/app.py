@@ -16,6 +16,7 @@ from random import Random
 
 from hookbrook.config import Settings
 from hookbrook.core.event import Event
+from hookbrook.core.fetch import Fetch
 from hookbrook.errors import StoreUnavailable
 from hookbrook.http.api import build_api
 from hookbrook.http.auth import Auth, first_admin_key
@@ -138,7 +139,9 @@ class App:
         if not settings.dev:
             self.admin_key = await first_admin_key(catalog, now=self._clock())
         appender = Appender(store, catalog, self._clock)
-        dispatcher = await self._start_dispatcher(store, catalog, appender)
+        client = GuardedClient(allowed=settings.allow_rules, denied=settings.deny_rules)
+        await self._parts.enter_async_context(client)
+        dispatcher = await self._start_dispatcher(store, catalog, appender, client)
         hub = await self._start_hub(store)
         await self._start_retention(store)
         token_secret = await store.secret("token", os.urandom(TOKEN_SECRET_BYTES))
@@ -157,11 +160,9 @@ class App:
             denied=settings.deny_rules,
             accepting=lambda: self._accepting,
         )
-        self._asgi = _asgi(gateway, hub)
+        self._asgi = _asgi(gateway, hub, client)
 
-    async def _start_dispatcher(self, store: Store, catalog: Catalog, appender: Appender) -> Dispatcher:
-        client = GuardedClient(allowed=self.settings.allow_rules, denied=self.settings.deny_rules)
-        await self._parts.enter_async_context(client)
+    async def _start_dispatcher(self, store: Store, catalog: Catalog, appender: Appender, client: Fetch) -> Dispatcher:
         operations = Operations(catalog, appender.append, now=self._clock, disable_after_s=self.settings.disable_after)
         self._parts.push_async_callback(operations.close)
         dispatcher = Dispatcher(store, client, operations, clock=self._clock, rng=self._rng)
@@ -219,13 +220,13 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _asgi(gateway: Gateway, hub: Hub) -> AsgiApp:
+def _asgi(gateway: Gateway, hub: Hub, client: Fetch) -> AsgiApp:
     settings = gateway.settings
     doors = Doors(
         publish=Publish(gateway),
         history=History(gateway),
         stream=Stream(gateway, hub),
-        ingest=Ingest(gateway),
+        ingest=Ingest(gateway, client),
         api=build_api(gateway),
     )
     return Guard(

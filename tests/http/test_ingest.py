@@ -8,6 +8,7 @@ import hmac
 import json
 import logging
 import random
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +22,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from slack_sdk.signature import SignatureVerifier
 from standardwebhooks import Webhook
 from tests.http.gateway_fixtures import NOW, SECOND, Answer, House, call, gateway_in
+from tests.inbound import documented
+from tests.inbound.test_certificate import Shelf
 
+from hookbrook.core.fetch import Response, Timing
 from hookbrook.core.source import Source
+from hookbrook.http.ingest import Ingest
+from hookbrook.http.problems import Problems
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BODY = b'{"id":"evt_1","type":"invoice.paid","event":"meeting.started","n":1E400,"n":2}'
@@ -424,3 +430,31 @@ async def test_questions_are_answered_before_a_secret_exists(house: House) -> No
     graph = await post(house, {}, b"", "/in/graph?validationToken=a%20b")
     assert (graph.status, graph.body) == (200, b"a b")
     assert await house.events() == []
+
+
+async def test_a_certificate_is_fetched_and_a_subscription_confirmed(house: House) -> None:
+    page = Response(
+        status=200, headers=(), body=documented.certificate(SECRET), address="127.0.0.1:443", timing=Timing(total=1)
+    )
+    confirmation = "https://sns.us-east-1.amazonaws.com/?Action=ConfirmSubscription&Token=t"
+    shelf = Shelf({documented.SNS_CERTIFICATE_URL: page, confirmation: page})
+    house.clock.now = int(time.time()) * SECOND  # the certificate is of today
+    door = Problems(Ingest(house.gateway, shelf))
+    await house.source(provider="amazon-sns", secrets=[documented.TOPIC])
+
+    async def sent(**more: str) -> Answer:
+        message = documented.sns(SECRET, "hello", house.clock.now // SECOND, **more)
+        return await call(door, "POST", "/in/in", body=message.body.encode(), headers=message.headers)
+
+    confirmed = await sent(Type="SubscriptionConfirmation", Token="t", SubscribeURL=confirmation)
+    assert (confirmed.status, shelf.asked) == (200, [documented.SNS_CERTIFICATE_URL, confirmation])
+    assert await house.events() == []
+    assert (await sent()).json()["duplicate"] is False
+    assert (await sent()).json()["duplicate"] is True
+    assert len(shelf.asked) == 2
+    [event] = await house.events()
+    assert (event.type, json.loads(event.data)["Message"]) == ("Notification", "hello")
+    assert (await sent(SigningCertURL="https://evil.example/x.pem")).status == 401
+    assert len(shelf.asked) == 2
+    gone = await sent(Type="SubscriptionConfirmation", Token="t", SubscribeURL=confirmation + "2")
+    assert gone.status == 500, "a failure that Amazon tries again"

@@ -4,13 +4,15 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from hmac import digest
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from tests.inbound.judge import URL, Sent
 
 Sign = Callable[[str, str, int], Sent]
@@ -173,3 +175,63 @@ def qstash(secret: str, body: str, sent_at: int) -> Sent:
         "body": base64.urlsafe_b64encode(hashlib.sha256(body.encode()).digest()).decode(),
     }
     return Sent(headers={"Upstash-Signature": jwt.encode(claims, secret, "HS256")}, body=body)
+
+
+# Amazon SNS: the certificate stands for the key, and a topic for the secret.
+
+TOPIC = "arn:aws:sns:us-east-1:123456789012:orders"
+SNS_CERTIFICATE_URL = "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0123456789abcdef.pem"
+
+
+@cache
+def rsa_key(secret: str) -> rsa.RSAPrivateKey:
+    """A key for each text, the same within one run."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@cache
+def certificate(secret: str) -> bytes:
+    """PEM of a self-signed certificate for `localhost`, by which the judge's fetch can be served too."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(rsa_key(secret).public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(rsa_key(secret), SHA256())
+    )
+    return made.public_bytes(Encoding.PEM)
+
+
+def private_pem(secret: str) -> str:
+    return rsa_key(secret).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def sns(secret: str, body: str, sent_at: int, version: str = "2", **more: str) -> Sent:
+    message = {
+        "Type": "Notification",
+        "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
+        "TopicArn": TOPIC,
+        "Subject": "An order",
+        "Message": body,
+        "Timestamp": datetime.fromtimestamp(sent_at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+        "SignatureVersion": version,
+        "SigningCertURL": SNS_CERTIFICATE_URL,
+        **more,
+    }
+    if "SubscribeURL" in message:
+        del message["Subject"]  # what is about the subscription itself has none
+    names = ["Message", "MessageId", "Subject", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"]
+    signed = "".join(f"{name}\n{message[name]}\n" for name in names if name in message).encode()
+    hash_ = SHA256() if version == "2" else SHA1()
+    message["Signature"] = base64.b64encode(rsa_key(secret).sign(signed, padding.PKCS1v15(), hash_)).decode()
+    return Sent(headers={"Content-Type": "text/plain; charset=UTF-8"}, body=json.dumps(message))
+
+
+def sns_version_1(secret: str, body: str, sent_at: int) -> Sent:
+    return sns(secret, body, sent_at, "1")

@@ -1,5 +1,6 @@
 """What a judge is: third-party code that signs or verifies for a provider, and what it is shown."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
@@ -64,6 +65,16 @@ def only_without(*names: str) -> Callable[[Sent], Sequence[Sent]]:
     return without
 
 
+def without_member(name: str) -> Callable[[Sent], Sequence[Sent]]:
+    """For signatures that stand in the body."""
+
+    def without(sent: Sent) -> Sequence[Sent]:
+        rest = {key: value for key, value in json.loads(sent.body).items() if key != name}
+        return [replace(sent, body=json.dumps(rest))]
+
+    return without
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
     provider: str
@@ -78,6 +89,8 @@ class Judge:
     #: What our source holds for a secret by which `sign` signs: the secret itself, or its public key.
     held: Callable[[str], str] = str
     secrets: tuple[str, str] = (SECRET, OTHER_SECRET)
+    #: The certificate that was fetched, for providers that sign by one.
+    certificate: bytes | None = None
     #: Age in seconds at which a webhook is too old for both; 0: its time is not signed.
     stale_s: int = 0
     #: Columns in which the judge accepts what we refuse, each with the reason.

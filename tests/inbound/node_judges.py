@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.inbound import documented
-from tests.inbound.judge import BODY, URL, Judge, Sent, changed_header, only_without
+from tests.inbound.judge import BODY, SECRET, URL, Judge, Sent, changed_header, only_without, without_member
 
 FOLDER = Path(__file__).parents[1] / "node"
 
@@ -138,6 +138,24 @@ NODE_JUDGES: dict[str, dict[str, Any]] = {
     },
     "mandrill": {"provider": "mandrill", "package": "mandrill-webhook-validator", "body": MANDRILL_BODY},
     "workos": {"provider": "workos", "package": "@workos-inc/node", "sign": documented.workos, "stale_s": 400},
+    "sns": {
+        "provider": "amazon-sns",
+        "package": "sns-validator",
+        "sign": documented.sns,
+        "held": lambda _: documented.TOPIC,
+        "stale_s": 8_000,
+        "laxer": {"stale time": "checks no time"},
+        "without": without_member("Signature"),
+    },
+    "sns-1": {
+        "provider": "amazon-sns",
+        "package": "sns-validator",
+        "sign": documented.sns_version_1,
+        "held": lambda _: documented.TOPIC,
+        "stale_s": 8_000,
+        "laxer": {"stale time": "checks no time"},
+        "without": without_member("Signature"),
+    },
     "shopify": {
         "provider": "shopify",
         "package": "@hookflo/tern",
@@ -170,7 +188,14 @@ NODE_JUDGES: dict[str, dict[str, Any]] = {
 
 def node_judge(node: Node, key: str) -> Judge:
     facts = dict(NODE_JUDGES[key])
+    name = f"{facts.pop('package')} (npm)"
     held = facts.get("held", str)
+    if facts["provider"] == "amazon-sns":
+        facts["certificate"] = documented.certificate(SECRET)
+        name += ", version 1" if key == "sns-1" else ", version 2"
+        # The judge fetches the certificate itself: from a server of its own, by this certificate.
+        private = documented.private_pem(SECRET)
+        held = lambda secret: json.dumps({"cert": documented.certificate(secret).decode(), "key": private})  # noqa: E731
 
     def sign(secret: str, body: str, sent_at: int) -> Sent:
         headers = node.ask(key, "sign", secret=secret, body=body, time=sent_at, id="msg_1")["headers"]
@@ -178,7 +203,7 @@ def node_judge(node: Node, key: str) -> Judge:
 
     def accepts(secret: str, sent: Sent) -> bool:
         shown = {"secret": held(secret), "body": sent.body, "headers": dict(sent.headers)}
-        return bool(node.ask(key, "accepts", **shown)["accepted"])
+        return bool(node.ask(key.removesuffix("-1"), "accepts", **shown)["accepted"])
 
     facts.setdefault("sign", sign)
-    return Judge(name=f"{facts.pop('package')} (npm)", accepts=accepts, **facts)
+    return Judge(name=name, accepts=accepts, **facts)

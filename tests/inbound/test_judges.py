@@ -37,8 +37,8 @@ def judge(request: pytest.FixtureRequest, node: Node) -> Judge:
     return BY_NAME[request.param] if request.param in BY_NAME else node_judge(node, request.param)
 
 
-def ours(row: Row, secret: str, sent: Sent) -> Verdict:
-    return verify(row, [secret], sent.request, now=time.time())
+def ours(row: Row, secret: str, sent: Sent, certificate: bytes | None = None) -> Verdict:
+    return verify(row, [secret], sent.request, now=time.time(), certificate=certificate)
 
 
 def theirs(judge: Judge, secret: str, sent: Sent) -> bool:
@@ -55,7 +55,7 @@ def note(judged: JudgeTable, judge: Judge, column: str, text: str) -> None:
 
 def refused_by_both(judged: JudgeTable, judge: Judge, row: Row, column: str, sent: Sent) -> Verdict:
     secret = judge.secrets[0]
-    verdict = ours(row, judge.held(secret), sent)
+    verdict = ours(row, judge.held(secret), sent, judge.certificate)
     assert not verdict.ok
     if column in judge.laxer:
         assert theirs(judge, secret, sent), "the judge has become as strict as we are: take the note away"
@@ -72,7 +72,7 @@ def signed(judge: Judge, secret: str = "", age: int = 0) -> Sent:
 
 def test_a_good_webhook_is_accepted_by_both(judge: Judge, rows: Mapping[str, Row], judged: JudgeTable) -> None:
     sent = signed(judge)
-    verdict = ours(rows[judge.provider], judge.held(judge.secrets[0]), sent)
+    verdict = ours(rows[judge.provider], judge.held(judge.secrets[0]), sent, judge.certificate)
     assert (verdict.ok, verdict.reason, verdict.detail) == (True, Reason.VERIFIED, "")
     assert judge.accepts(judge.secrets[0], sent)
     note(judged, judge, "accepts", "both accept")

@@ -204,6 +204,29 @@ const workos = {
   },
 };
 
+// Fetches the certificate that a message names; here that is one server on this machine, which the secret describes.
+const certificateAddress = new Map();
+async function serveCertificate({ cert, key }) {
+  if (!certificateAddress.has(cert)) {
+    const https = await import("node:https");
+    const server = https.createServer({ cert, key }, (_, response) => response.end(cert)).listen(0, "localhost");
+    await new Promise((ready) => server.once("listening", ready));
+    server.unref();
+    https.globalAgent.options.ca = cert;
+    certificateAddress.set(cert, `https://localhost:${server.address().port}/sns.pem`);
+  }
+  return certificateAddress.get(cert);
+}
+
+const sns = {
+  accepts: async ({ secret, body }) => {
+    const { default: Validator } = await import("sns-validator");
+    const message = { ...JSON.parse(body), SigningCertURL: await serveCertificate(JSON.parse(secret)) };
+    const error = await new Promise((done) => new Validator(/^localhost:\d+$/).validate(message, done));
+    return !error;
+  },
+};
+
 const judges = {
   octokit,
   stripe,
@@ -223,6 +246,7 @@ const judges = {
   replicate,
   mandrill,
   workos,
+  sns,
   ...Object.fromEntries(
     ["shopify", "lemonsqueezy", "woocommerce", "doppler", "sentry", "paddle", "polar"].map((name) => [name, tern(name)]),
   ),

@@ -33,6 +33,7 @@ from hookbrook.core.event import (
     is_json,
     kind_of,
 )
+from hookbrook.core.fetch import Fetch
 from hookbrook.core.ids import new_id
 from hookbrook.core.source import Source
 from hookbrook.errors import MethodNotAllowed, Problem
@@ -40,9 +41,10 @@ from hookbrook.http.body import read_body
 from hookbrook.http.gateway import Gateway
 from hookbrook.http.problems import Receive, Scope, Send
 from hookbrook.inbound.batch import dedupe_ids, split
+from hookbrook.inbound.certificate import Certificates, address
 from hookbrook.inbound.challenge import Reply, acknowledge, answer
 from hookbrook.inbound.place import HeaderPlace, QueryPlace
-from hookbrook.inbound.recipe import Row, Token
+from hookbrook.inbound.recipe import Certificate, Row, Token
 from hookbrook.inbound.request import PRIVATE_HEADERS, Request
 from hookbrook.inbound.template import MISSING, Template
 from hookbrook.inbound.verdict import Reason, Verdict
@@ -90,9 +92,11 @@ class _Judged:
 class Ingest:
     """ASGI. Raises `Problem`s for the boundary around the doors."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, fetch: Fetch | None = None) -> None:
+        """`fetch` gets certificates; without it, the few providers that sign by one are refused."""
         self._gateway = gateway
         self._template = lru_cache(MAX_TEMPLATES)(_compile)
+        self._certificates = Certificates(fetch, gateway.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         arrived = self._gateway.clock()
@@ -111,11 +115,14 @@ class Ingest:
         body = await read_body(receive, scope["headers"], limit=limit, limit_name="max_webhook_bytes")
         source, row = self._source(name)
         request = self._request(scope, body, self._members(source, row))
+        certificate = await self._certificate(source, row, request)
         if len(body) <= INLINE_BYTES:
-            judged = self._judge(source, row, request, scope, arrived)
+            judged = self._judge(source, row, request, scope, arrived, certificate)
         else:
-            judged = await asyncio.to_thread(self._judge, source, row, request, scope, arrived)
+            judged = await asyncio.to_thread(self._judge, source, row, request, scope, arrived, certificate)
         if judged.reply is not None:
+            if judged.reply.visit is not None:
+                await self._certificates.visit(judged.reply.visit)
             return judged.reply
         if not judged.verdict.ok:
             self._note_refusal(source, judged.verdict)
@@ -177,9 +184,18 @@ class Ingest:
             members=members,
         )
 
-    def _judge(self, source: Source, row: Row, request: Request, scope: Scope, arrived: int) -> _Judged:
+    async def _certificate(self, source: Source, row: Row, request: Request) -> bytes | None:
+        """The certificate that the request names, if its provider signs by one."""
+        if not isinstance(row.verify, Certificate):
+            return None
+        url = address(row.verify, source.secrets, request)
+        return None if url is None else await self._certificates.get(url)
+
+    def _judge(
+        self, source: Source, row: Row, request: Request, scope: Scope, arrived: int, certificate: bytes | None
+    ) -> _Judged:
         """Everything that takes time in proportion to the body, and touches nothing but its arguments."""
-        verdict = verify(row, source.secrets, request, now=arrived / 1_000_000)
+        verdict = verify(row, source.secrets, request, now=arrived / 1_000_000, certificate=certificate)
         reply = answer(row, source.secrets, request, verdict)
         if reply is not None:
             return _Judged(verdict=verdict, reply=reply)

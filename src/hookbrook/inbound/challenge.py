@@ -8,10 +8,11 @@ import hmac
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from hookbrook.inbound.certificate import is_at
 from hookbrook.inbound.place import Place
 from hookbrook.inbound.recipe import CHALLENGE_WORDS, VERIFY_TOKEN, Challenge, Hmac, Row
 from hookbrook.inbound.request import Request
@@ -38,6 +39,8 @@ class Reply:
     content_type: str
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    #: An address that has to be asked for first.
+    visit: str | None = None
 
 
 def answer(row: Row, secrets: Sequence[str], request: Request, verdict: Verdict | None = None) -> Reply | None:
@@ -54,8 +57,11 @@ def answer(row: Row, secrets: Sequence[str], request: Request, verdict: Verdict 
         if challenge.token is not None and not _shows_token(challenge.token, secrets, request):
             continue
         value = _value(challenge, request)
+        reply = None if value is None else _reply(row, challenge, value, _secret(secrets, verdict))
+        if reply is not None and challenge.visit is not None:
+            return _visiting(challenge, challenge.visit, request, reply)
         if value is not None:
-            return _reply(row, challenge, value, _secret(secrets, verdict))
+            return reply
     return None
 
 
@@ -65,6 +71,12 @@ def acknowledge(row: Row) -> Reply | None:
     if reply is None:
         return None
     return Reply(status=reply.status, content_type=reply.content_type, body=reply.body.encode())
+
+
+def _visiting(challenge: Challenge, place: Place, request: Request, reply: Reply) -> Reply | None:
+    values = place.values(request)
+    url = values[0].decode("latin-1") if len(values) == 1 else ""
+    return replace(reply, visit=url) if is_at(url, challenge.hosts) else None
 
 
 def _shows_token(place: Place, secrets: Sequence[str], request: Request) -> bool:

@@ -10,8 +10,9 @@ from dataclasses import replace
 from hookbrook.inbound.place import HeaderPlace
 from hookbrook.inbound.recipe import Hmac, PublicKey, Row
 from hookbrook.inbound.request import Request
+from hookbrook.inbound.signed import MAX_TIMESTAMP_DIGITS
 from hookbrook.inbound.verdict import Reason, Verdict
-from hookbrook.inbound.verify import MAX_TIMESTAMP_DIGITS, verify
+from hookbrook.inbound.verify import verify
 
 #: A larger body is not tried: each try hashes it once more.
 MAX_BODY = 1_000_000

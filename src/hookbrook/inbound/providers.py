@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from hookbrook.errors import ConfigError, FieldError, Invalid
-from hookbrook.inbound.recipe import VERIFY_TOKEN, Hmac, Jwt, PublicKey, Row, Token, read_row
+from hookbrook.inbound.recipe import VERIFY_TOKEN, Certificate, Hmac, Jwt, PublicKey, Row, Token, read_row
 
 #: Secrets of one source: each is one more HMAC over every request, and a rotation needs two.
 MAX_SECRETS = 10
@@ -70,6 +70,8 @@ def _secret_problem(row: Row, secret: str) -> str:
         return "there is white space before or after the secret"
     if row.has_verify_token and secret.startswith(VERIFY_TOKEN):
         return "" if secret != VERIFY_TOKEN else "it is empty"
+    if isinstance(row.verify, Certificate):
+        return "" if secret.startswith("arn:") else "it is not the name of a topic (arn:…)"
     if isinstance(row.verify, Token):
         return "" if secret else "it is empty"
     if isinstance(row.verify, Hmac | PublicKey | Jwt):

@@ -137,6 +137,25 @@ class Jwt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return self.places
 
 
+class Certificate(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="certificate", tag_field="recipe"
+):
+    """R5: a signature by a certificate that is fetched. The source's secrets are the topics that it may be about.
+
+    What is signed, and how, only code can say; there is Amazon SNS's.
+    """
+
+    scheme: Literal["sns"]
+    #: Where certificates may lie; `*` is one label of the name.
+    hosts: tuple[str, ...]
+    timestamp: Timestamp
+    covers: ClassVar[tuple[str, ...]] = ("timestamp", "id", "fields")
+
+    @property
+    def places_read(self) -> Sequence[Place]:
+        return self.timestamp.places
+
+
 class Unsigned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="none", tag_field="recipe"):
     """No proof is asked for. Everything that arrives is accepted, and marked as unverified."""
 
@@ -174,6 +193,9 @@ class Challenge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     #: Answered only if this is one of the source's secrets that start with `verify_token:`, without that.
     token: Place | None = None
     value: Place | None = None
+    #: Holds an address that has to be asked for, at one of `hosts`, before the reply.
+    visit: Place | None = None
+    hosts: tuple[str, ...] = ()
     status: int = 200
     headers: Mapping[str, str] = {}
     text: str | None = None
@@ -184,6 +206,8 @@ class Challenge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError("a challenge without a condition would swallow every webhook")
         if self.signed and self.method != "POST":
             raise ValueError("only a POST is signed")
+        if self.visit is not None and not (self.signed and self.hosts):
+            raise ValueError("`visit` needs `signed` and `hosts`: nobody else may send us anywhere")
         if (self.text is None) == (self.json is None):
             raise ValueError("a reply is either `text` or `json`")
         words = {word for text in self.texts for word in VARIABLE.findall(text)}
@@ -223,7 +247,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     checked_on: date | None = None
     #: Third-party code that signs or verifies for this provider and is run against this row by the tests.
     judge: str = ""
-    verify: Hmac | Token | PublicKey | Jwt | Unsigned
+    verify: Hmac | Token | PublicKey | Jwt | Certificate | Unsigned
     #: Where the id stands that all deliveries of one event share; without one, the hash of the body is the id.
     dedupe: tuple[Place, ...] = ()
     dedupe_window_s: int = DEFAULT_DEDUPE_WINDOW_S
@@ -261,7 +285,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         places = [*self.dedupe, *self.verify.places_read]
         for challenge in self.challenges:
             places += [condition.place for condition in challenge.when]
-            places += [place for place in (challenge.value, challenge.token) if place is not None]
+            places += [place for place in (challenge.value, challenge.token, challenge.visit) if place is not None]
         names = self.type.reads.body
         return None if names is None else names.union(*(place.members for place in places))
 

@@ -8,11 +8,17 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from hookbrook.core.event import parse_time
+from hookbrook.errors import Invalid
 from hookbrook.inbound.place import Place, parse_place
 from hookbrook.inbound.request import Request
+from hookbrook.inbound.verdict import Reason, Refusal
 
 #: Signatures of one request that are compared. Rotation needs two; a header with thousands must not cost thousands.
 MAX_SIGNATURES = 16
+
+#: Digits of the largest timestamp: milliseconds until the year 5138.
+MAX_TIMESTAMP_DIGITS = 14
 
 Encoding = Literal["hex", "base64", "base64url"]
 
@@ -167,6 +173,27 @@ class Timestamp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError("either `places` or `item` says where the timestamp stands")
         if self.past_s <= 0 or self.future_s <= 0:
             raise ValueError("`past_s` and `future_s` are at least 1: clocks differ")
+
+    def check(self, text: bytes, now: float) -> int:
+        """The time in seconds since 1970; raises `Refusal` if it is none, or outside the window at `now`."""
+        sent_at = self._seconds(text)
+        if now - sent_at > self.past_s:
+            raise Refusal(Reason.TOO_OLD, f"The timestamp is older than {self.past_s} s.")
+        if sent_at - now > self.future_s:
+            raise Refusal(Reason.IN_THE_FUTURE, f"The timestamp is more than {self.future_s} s in the future.")
+        return int(sent_at)
+
+    def _seconds(self, text: bytes) -> float:
+        if self.unit == "iso":
+            try:
+                return parse_time(text.decode("latin-1"), "timestamp") / 1_000_000
+            except Invalid:
+                raise Refusal(Reason.MALFORMED_TIMESTAMP, "The timestamp is not an RFC 3339 time.") from None
+        # `bytes.isdigit` is ASCII only; int() would also take signs, spaces and underscores.
+        if not text.isdigit() or len(text) > MAX_TIMESTAMP_DIGITS:
+            unit = "seconds" if self.unit == "s" else "milliseconds"
+            raise Refusal(Reason.MALFORMED_TIMESTAMP, f"The timestamp is not a number of {unit} since 1970.")
+        return int(text) if self.unit == "s" else int(text) / 1000
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,25 +16,27 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from hookbrook.core.event import parse_time
-from hookbrook.errors import Invalid
-from hookbrook.inbound.recipe import VERIFY_TOKEN, Hmac, Jwt, PublicKey, Row, Token, Unsigned
+from hookbrook.inbound.certificate import prove_certificate
+from hookbrook.inbound.recipe import VERIFY_TOKEN, Certificate, Hmac, Jwt, PublicKey, Row, Token, Unsigned
 from hookbrook.inbound.request import Request
 from hookbrook.inbound.signed import Hash, Timestamp, decode, first_present
 from hookbrook.inbound.verdict import Proof, Reason, Refusal, Verdict, mismatch, no_secret, only, sentence
 from hookbrook.inbound.webtoken import prove_jwt
 
-#: Digits of the largest timestamp: milliseconds until the year 5138.
-MAX_TIMESTAMP_DIGITS = 14
-
 #: A provider's id longer than this, or with characters that a log could not show, is replaced by its hash.
 MAX_DEDUPE_ID_LENGTH = 200
 
 
-def verify(row: Row, secrets: Sequence[str], request: Request, *, now: float) -> Verdict:
-    """Judges a request against a row and any of `secrets`; `now` is the time of arrival in seconds since 1970."""
+def verify(
+    row: Row, secrets: Sequence[str], request: Request, *, now: float, certificate: bytes | None = None
+) -> Verdict:
+    """Judges a request against a row and any of `secrets`; `now` is the time of arrival in seconds since 1970, and
+    `certificate` what was fetched from `certificate.address`, if the row's recipe needs it."""
     try:
-        proof = _PROOFS[type(row.verify)](row.verify, _keys(row, secrets), request, now)
+        if isinstance(row.verify, Certificate):
+            proof = prove_certificate(row.verify, secrets, request, now, certificate)
+        else:
+            proof = _PROOFS[type(row.verify)](row.verify, _keys(row, secrets), request, now)
     except Refusal as refusal:
         return Verdict(ok=False, reason=refusal.reason, detail=refusal.detail)
     return Verdict(
@@ -150,7 +152,7 @@ def _read_signed(recipe: Hmac | PublicKey, request: Request, now: float) -> tupl
     raw_time, timestamp = b"", None
     if recipe.timestamp is not None:
         raw_time = _read_time(recipe, recipe.timestamp, values, request)
-        timestamp = _check_window(recipe.timestamp, raw_time, now)
+        timestamp = recipe.timestamp.check(raw_time, now)
     return signatures, recipe.message.render(request, timestamp=raw_time, id_=id_), timestamp
 
 
@@ -175,28 +177,6 @@ def _read_time(recipe: Hmac | PublicKey, rule: Timestamp, values: Sequence[bytes
     if not found:
         raise Refusal(Reason.MISSING_TIMESTAMP, missing)
     return only(found, place)
-
-
-def _check_window(rule: Timestamp, text: bytes, now: float) -> int:
-    sent_at = _seconds(rule, text)
-    if now - sent_at > rule.past_s:
-        raise Refusal(Reason.TOO_OLD, f"The timestamp is older than {rule.past_s} s.")
-    if sent_at - now > rule.future_s:
-        raise Refusal(Reason.IN_THE_FUTURE, f"The timestamp is more than {rule.future_s} s in the future.")
-    return int(sent_at)
-
-
-def _seconds(rule: Timestamp, text: bytes) -> float:
-    if rule.unit == "iso":
-        try:
-            return parse_time(text.decode("latin-1"), "timestamp") / 1_000_000
-        except Invalid:
-            raise Refusal(Reason.MALFORMED_TIMESTAMP, "The timestamp is not an RFC 3339 time.") from None
-    # `bytes.isdigit` is ASCII only; int() would also take signs, spaces and underscores.
-    if not text.isdigit() or len(text) > MAX_TIMESTAMP_DIGITS:
-        unit = "seconds" if rule.unit == "s" else "milliseconds"
-        raise Refusal(Reason.MALFORMED_TIMESTAMP, f"The timestamp is not a number of {unit} since 1970.")
-    return int(text) if rule.unit == "s" else int(text) / 1000
 
 
 def _check_body_hash(rule: Hash | None, request: Request) -> None:
