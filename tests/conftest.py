@@ -1,4 +1,4 @@
-"""What every test folder shares: where the browser is, and a loud note when there is none."""
+"""What every test folder shares: where the browser is, a loud note when there is none, and the table of judges."""
 
 import os
 import subprocess
@@ -31,3 +31,28 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if skipped:
         sentence = f"{len(skipped)} browser tests did not run: {NO_CHROMIUM}"
         terminalreporter.write_sep("!", sentence, yellow=True, bold=True)
+    _print_judges(terminalreporter)
+
+
+JUDGED = ("accepts", "changed byte", "wrong secret", "stale time", "missing header")
+
+
+def _print_judges(terminalreporter: pytest.TerminalReporter) -> None:
+    """Provider × judge × what both said; noted as properties of the tests, since those come from every worker."""
+    table: dict[tuple[str, str], dict[str, str]] = {}
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            if name == "judged":
+                provider, judge, column, text = value
+                table.setdefault((provider, judge), {})[column] = text
+    if not table:
+        return
+    terminalreporter.section("judges: what they and we say of the same request")
+    terminalreporter.line(_judges_line("provider", "judge", JUDGED))
+    for (provider, judge), cells in sorted(table.items()):
+        terminalreporter.line(_judges_line(provider, judge, tuple(cells.get(column, "") for column in JUDGED)))
+    terminalreporter.line(f"{len({provider for provider, _ in table})} providers, {len(table)} judges")
+
+
+def _judges_line(provider: str, judge: str, cells: tuple[str, ...]) -> str:
+    return f"{provider:18} {judge:32}" + "".join(f" {cell:29}" for cell in cells).rstrip()

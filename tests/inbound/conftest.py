@@ -1,15 +1,14 @@
-"""The table of providers, and the judges' table that is printed when the tests have run."""
+"""The table of providers, and where a test notes what a judge and we said."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
 from hookbrook.inbound.providers import load
 from hookbrook.inbound.recipe import Row
 
-JudgeTable = dict[tuple[str, str], dict[str, str]]
-TABLE = pytest.StashKey[JudgeTable]()
-COLUMNS = ("accepts", "changed byte", "wrong secret", "stale time", "missing header")
+#: Takes provider, judge, column and text.
+Note = Callable[[str, str, str, str], None]
 
 
 @pytest.fixture(scope="session")
@@ -18,21 +17,10 @@ def rows() -> Mapping[str, Row]:
 
 
 @pytest.fixture
-def judged(request: pytest.FixtureRequest) -> JudgeTable:
-    """Where a test notes what a judge and we said: by (provider, judge), by column."""
-    return request.config.stash.setdefault(TABLE, {})
+def note(request: pytest.FixtureRequest) -> Note:
+    """One cell of the table that is printed when all tests have run (`tests/conftest.py`)."""
 
+    def write(provider: str, judge: str, column: str, text: str) -> None:
+        request.node.user_properties.append(("judged", (provider, judge, column, text)))
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    table = config.stash.get(TABLE, {})
-    if not table:
-        return
-    terminalreporter.section("judges: what they and we say of the same request")
-    terminalreporter.line(_line("provider", "judge", COLUMNS))
-    for (provider, judge), cells in sorted(table.items()):
-        terminalreporter.line(_line(provider, judge, tuple(cells.get(column, "") for column in COLUMNS)))
-    terminalreporter.line(f"{len({provider for provider, _ in table})} providers, {len(table)} judges")
-
-
-def _line(provider: str, judge: str, cells: tuple[str, ...]) -> str:
-    return f"{provider:18} {judge:32}" + "".join(f" {cell:29}" for cell in cells).rstrip()
+    return write

@@ -6,7 +6,7 @@ The judges read the real clock, so the real clock is `now` here.
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from tests.inbound import documented
@@ -20,7 +20,8 @@ from hookbrook.inbound.request import Request
 from hookbrook.inbound.verdict import Reason, Verdict
 from hookbrook.inbound.verify import verify
 
-JudgeTable = dict[tuple[str, str], dict[str, str]]
+#: Takes provider, judge, column and text.
+Note = Callable[[str, str, str, str], None]
 BY_NAME = {str(judge): judge for judge in PYTHON_JUDGES}
 #: Rows that are another row under another name.
 SAME_SCHEME = {"openai": "standard-webhooks", "resend": "svix", "clerk": "svix"}
@@ -49,20 +50,16 @@ def theirs(judge: Judge, secret: str, sent: Sent) -> bool:
         return False
 
 
-def note(judged: JudgeTable, judge: Judge, column: str, text: str) -> None:
-    judged.setdefault((judge.provider, judge.name), {})[column] = text
-
-
-def refused_by_both(judged: JudgeTable, judge: Judge, row: Row, column: str, sent: Sent) -> Verdict:
+def refused_by_both(note: Note, judge: Judge, row: Row, column: str, sent: Sent) -> Verdict:
     secret = judge.secrets[0]
     verdict = ours(row, judge.held(secret), sent, judge.certificate)
     assert not verdict.ok
     if column in judge.laxer:
         assert theirs(judge, secret, sent), "the judge has become as strict as we are: take the note away"
-        note(judged, judge, column, f"we refuse ({judge.laxer[column]})")
+        note(judge.provider, judge.name, column, f"we refuse ({judge.laxer[column]})")
     else:
         assert not theirs(judge, secret, sent)
-        note(judged, judge, column, "both refuse")
+        note(judge.provider, judge.name, column, "both refuse")
     return verdict
 
 
@@ -70,39 +67,39 @@ def signed(judge: Judge, secret: str = "", age: int = 0) -> Sent:
     return judge.sign(secret or judge.secrets[0], judge.body, int(time.time()) - age)
 
 
-def test_a_good_webhook_is_accepted_by_both(judge: Judge, rows: Mapping[str, Row], judged: JudgeTable) -> None:
+def test_a_good_webhook_is_accepted_by_both(judge: Judge, rows: Mapping[str, Row], note: Note) -> None:
     sent = signed(judge)
     verdict = ours(rows[judge.provider], judge.held(judge.secrets[0]), sent, judge.certificate)
     assert (verdict.ok, verdict.reason, verdict.detail) == (True, Reason.VERIFIED, "")
     assert judge.accepts(judge.secrets[0], sent)
-    note(judged, judge, "accepts", "both accept")
+    note(judge.provider, judge.name, "accepts", "both accept")
 
 
-def test_a_changed_byte_is_refused_by_both(judge: Judge, rows: Mapping[str, Row], judged: JudgeTable) -> None:
-    verdict = refused_by_both(judged, judge, rows[judge.provider], "changed byte", judge.changed(signed(judge)))
+def test_a_changed_byte_is_refused_by_both(judge: Judge, rows: Mapping[str, Row], note: Note) -> None:
+    verdict = refused_by_both(note, judge, rows[judge.provider], "changed byte", judge.changed(signed(judge)))
     assert verdict.reason == Reason.MISMATCH
 
 
-def test_a_wrong_secret_is_refused_by_both(judge: Judge, rows: Mapping[str, Row], judged: JudgeTable) -> None:
+def test_a_wrong_secret_is_refused_by_both(judge: Judge, rows: Mapping[str, Row], note: Note) -> None:
     sent = signed(judge, judge.secrets[1])
-    verdict = refused_by_both(judged, judge, rows[judge.provider], "wrong secret", sent)
+    verdict = refused_by_both(note, judge, rows[judge.provider], "wrong secret", sent)
     assert verdict.reason == Reason.MISMATCH
 
 
-def test_a_stale_time_is_refused_by_both(judge: Judge, rows: Mapping[str, Row], judged: JudgeTable) -> None:
+def test_a_stale_time_is_refused_by_both(judge: Judge, rows: Mapping[str, Row], note: Note) -> None:
     if not judge.stale_s:
         assert "timestamp" not in rows[judge.provider].covers
-        note(judged, judge, "stale time", "signs no time")
+        note(judge.provider, judge.name, "stale time", "signs no time")
         return
     sent = signed(judge, age=judge.stale_s)
-    assert refused_by_both(judged, judge, rows[judge.provider], "stale time", sent).reason == Reason.TOO_OLD
+    assert refused_by_both(note, judge, rows[judge.provider], "stale time", sent).reason == Reason.TOO_OLD
 
 
-def test_each_missing_header_is_refused_by_both(judge: Judge, rows: Mapping[str, Row], judged: JudgeTable) -> None:
+def test_each_missing_header_is_refused_by_both(judge: Judge, rows: Mapping[str, Row], note: Note) -> None:
     lacking = judge.without(signed(judge))
     assert lacking
     for sent in lacking:
-        verdict = refused_by_both(judged, judge, rows[judge.provider], "missing header", sent)
+        verdict = refused_by_both(note, judge, rows[judge.provider], "missing header", sent)
         assert str(verdict.reason).startswith("missing")
 
 
