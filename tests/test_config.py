@@ -59,7 +59,8 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
         "allow_networks": "10.0.0.0/8, 127.0.0.1/32:8080", "deny_networks": "10.1.0.0/16",
         "retention_age": "1h30m", "retention_count": "5", "max_event_bytes": "64KiB", "max_webhook_bytes": "1.5MB",
         "max_batch_events": "10", "heartbeat_s": "250", "drain_s": "0", "token_lifetime": "5m",
-        "max_token_lifetime": "10m", "disable_after": "2d", "admin_key_file": "key", "log_level": "DEBUG", "log_format": "json",
+        "max_token_lifetime": "10m", "disable_after": "2d", "admin_key_file": "key", "log_level": "DEBUG",
+        "log_format": "json",
     }  # fmt: skip
     assert set(texts) == {each.name for each in describe()}
     by_flag = load(dict(texts), {}, tmp_path)
