@@ -39,7 +39,10 @@ async def owe(store: Store, count: int = 1, *, endpoint_id: str = "ep_1", held: 
 
 async def due_ids(store: Store, *, now: int, endpoint_id: str = "ep_1", limit: int = 100, **more: object) -> list[str]:
     excluding: list[str] = more.get("excluding", [])  # type: ignore[assignment]
-    return [due.delivery_id for due in await store.due(endpoint_id, now=now, limit=limit, excluding=excluding)]
+    return [
+        due.delivery_id
+        for due in await store.due(endpoint_id, now=now, first=limit, retries=limit, excluding=excluding)
+    ]
 
 
 async def of(store: Store, delivery_id: str) -> Delivery:
@@ -69,7 +72,7 @@ async def test_what_is_owed_is_pending_and_due_at_once(store: Store, clock: Cloc
         id=dlv, tenant="default", seq=1, event_id="e1", event_type="message", endpoint_id="ep_1", state=State.PENDING,
         attempts=0, next_at=clock.now, created=clock.now, updated=clock.now,
     )  # fmt: skip
-    [due] = await store.due("ep_1", now=clock.now, limit=10, excluding=())
+    [due] = await store.due("ep_1", now=clock.now, first=10, retries=10, excluding=())
     assert (due.delivery_id, due.endpoint_id, due.attempts, due.event.id) == (dlv, "ep_1", 0, "e1")
     assert due.event.cursor.endswith("-1")
 
@@ -230,10 +233,10 @@ async def test_a_resend_begins_a_new_round_of_retries_and_forgets_no_attempt(sto
     await store.record([outcome(dlv, Happening.REFUSED, 1, next_at=clock.now)], now=clock.now)
     await store.record([outcome(dlv, Happening.EXHAUSTED, 2)], now=clock.now)
     await store.change(dlv, Happening.RESENT, now=clock.now)
-    [due] = await store.due("ep_1", now=clock.now, limit=10, excluding=())
+    [due] = await store.due("ep_1", now=clock.now, first=10, retries=10, excluding=())
     assert (due.attempts, (await of(store, dlv)).attempts) == (0, 2)
     await store.record([outcome(dlv, Happening.REFUSED, 3, next_at=clock.now)], now=clock.now)
-    [due] = await store.due("ep_1", now=clock.now, limit=10, excluding=())
+    [due] = await store.due("ep_1", now=clock.now, first=10, retries=10, excluding=())
     assert (due.attempts, (await of(store, dlv)).attempts) == (1, 3)
 
 
@@ -274,7 +277,7 @@ async def test_what_is_resent_keeps_its_event_from_being_trimmed(store: Store, c
     dlv = await bring_to(store, State.SUCCEEDED, clock)
     await store.change(dlv, Happening.RESENT, now=clock.now)
     await store.trim(appended_before=None, keep=0, limit=10)
-    [due] = await store.due("ep_1", now=clock.now, limit=1, excluding=())
+    [due] = await store.due("ep_1", now=clock.now, first=1, retries=1, excluding=())
     assert due.event.data == b"1"
 
 
@@ -329,6 +332,54 @@ async def test_every_delivery_of_a_race_with_disabling_is_held(store: Store, clo
     kept = await store.deliveries(DeliveryQuery(limit=100))
     assert {each.state for each in kept} == {State.HELD}
     assert len(kept) >= 10
+
+
+# First attempts and retries
+
+
+async def test_first_attempts_and_retries_are_read_apart_of_either_the_longest_due_first(
+    store: Store, clock: Clock
+) -> None:
+    retried = await owe(store, 5)
+    for place, dlv in enumerate(retried):
+        due_at = clock.now + (5 - place)
+        await store.record([outcome(dlv, Happening.REFUSED, next_at=due_at)], now=clock.now)
+    fresh = await owe(store, 5)
+    clock.now += SECOND_US
+
+    async def due(first: int, retries: int, excluding: tuple[str, ...] = ()) -> list[str]:
+        page = await store.due("ep_1", now=clock.now, first=first, retries=retries, excluding=excluding)
+        assert all((each.attempts > 0) == (each.delivery_id in retried) for each in page)
+        return [each.delivery_id for each in page]
+
+    assert await due(0, 2) == [retried[4], retried[3]]
+    assert set(await due(5, 0)) == set(fresh)
+    assert len(await due(2, 3)) == 5
+    assert await due(0, 5, (retried[4],)) == retried[3::-1]
+    assert await due(0, 0) == []
+
+
+async def test_what_a_person_resends_is_a_first_attempt_again(store: Store, clock: Clock) -> None:
+    [dlv] = await owe(store)
+    await store.record([outcome(dlv, Happening.REFUSED, next_at=clock.now + SECOND_US)], now=clock.now)
+    await store.change(dlv, Happening.RESENT, now=clock.now)
+    [due] = await store.due("ep_1", now=clock.now, first=1, retries=0, excluding=())
+    assert (due.delivery_id, due.attempts) == (dlv, 0)
+
+
+async def test_the_next_due_is_the_earlier_of_both_kinds(store: Store, clock: Clock) -> None:
+    [retried] = await owe(store)
+    [fresh] = await owe(store, endpoint_id="ep_2")
+    await store.record([outcome(retried, Happening.REFUSED, next_at=clock.now + SECOND_US)], now=clock.now)
+    assert await store.next_due() == {"ep_1": clock.now + SECOND_US, "ep_2": clock.now}
+    clock.now += 5 * SECOND_US
+    await owe(store)
+    assert await store.next_due_of("ep_1") == START_US + SECOND_US
+    await store.change(retried, Happening.CANCELLED, now=clock.now)
+    assert await store.next_due() == {"ep_1": clock.now, "ep_2": START_US}
+    assert await store.next_due_of("ep_1") == clock.now
+    await store.change(fresh, Happening.CANCELLED, now=clock.now)
+    assert await store.next_due_of("ep_2") is None
 
 
 # Since when endpoints fail

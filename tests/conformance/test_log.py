@@ -539,7 +539,7 @@ async def test_an_event_that_is_owed_keeps_its_data_until_the_debt_has_ended(sto
     await succeed(store, "dlv_done_ep_3", clock)
     await trim_all(store, keep=0)
     assert await ids(store) == []
-    [due] = await store.due("ep_1", now=clock.now, limit=10, excluding=())
+    [due] = await store.due("ep_1", now=clock.now, first=10, retries=10, excluding=())
     assert (due.event.data, due.event.channels) == (b"due", ("x", "y"))
     # The debt ends; the event goes on being trimmed, and long after nothing is left of it.
     await succeed(store, "dlv_pending_ep_1", clock)
@@ -563,7 +563,7 @@ async def test_a_dead_receivers_arrears_do_not_keep_other_events(store: Store, c
     await trim_all(store, keep=0, limit=7)
     [*again] = await append(store, *events(30, "free"))
     assert not any(result.duplicate for result in again)
-    assert len(await store.due("ep_1", now=clock.now, limit=100, excluding=())) == 30
+    assert len(await store.due("ep_1", now=clock.now, first=100, retries=100, excluding=())) == 30
 
 
 async def test_an_id_is_recognised_after_its_event_was_trimmed_until_the_window_has_passed(
@@ -601,7 +601,7 @@ async def test_a_closed_store_refuses_everything_and_says_so(backend: Backend, t
         store.append([event("e2")], [()], 1),
         store.read(EVERYTHING, after=0, limit=1),
         store.trim(appended_before=None, keep=0, limit=1),
-        store.due("ep_1", now=0, limit=1, excluding=()),
+        store.due("ep_1", now=0, first=1, retries=1, excluding=()),
         store.routes(),
     ):
         with pytest.raises(StoreUnavailable, match="closed"):

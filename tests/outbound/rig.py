@@ -125,9 +125,9 @@ class Troubled:
     async def failing(self, endpoint_ids: Sequence[str] | None = None) -> dict[str, int]:
         return await self._store.failing(endpoint_ids)
 
-    async def due(self, endpoint_id: str, *, now: int, limit: int, excluding: Sequence[str]) -> list[Due]:
+    async def due(self, endpoint_id: str, *, now: int, first: int, retries: int, excluding: Sequence[str]) -> list[Due]:
         await self.before_due()
-        page = await self._store.due(endpoint_id, now=now, limit=limit, excluding=excluding)
+        page = await self._store.due(endpoint_id, now=now, first=first, retries=retries, excluding=excluding)
         await self.after_due()
         return page
 

@@ -313,7 +313,7 @@ class Dispatcher:
 
     def _woken(self, lane: Lane) -> None:
         lane.timer = None
-        lane.more = True
+        lane.look()
         self._pump(lane)
 
     # Attempts.
@@ -331,7 +331,10 @@ class Dispatcher:
         owed: Owed | None = first
         try:
             while owed is not None:
-                outcome = await self._attempt(lane, owed)
+                try:
+                    outcome = await self._attempt(lane, owed)
+                finally:
+                    lane.over(owed)
                 if outcome is None:
                     self._pause(lane)
                     break
@@ -355,7 +358,7 @@ class Dispatcher:
         others_wait = self._waiting and not slots.free
         if not self._open or others_wait or not slots.admits(lane.running - 1, 0):
             return None
-        if lane.stopped or lane.running > lane.room or not lane.queued or self._must_wait(lane):
+        if lane.stopped or lane.running > lane.room or not lane.has_next or self._must_wait(lane):
             return None
         lane.pace.begin(self._timers.time())
         owed = lane.take()

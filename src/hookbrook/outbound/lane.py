@@ -13,12 +13,16 @@ table holds more (`more`) and pages it in later.
 **Fair shares.** Slots and memory are shared by all lanes. A lane may hold at most as much as is still free (dynamic
 thresholds, Choudhury and Hahne 1998): one busy lane gets half of everything, n of them leave 1/(n+1) free, and so the
 lane of a healthy endpoint finds room although a thousand others hang.
+
+**Fresh before stale.** First attempts and retries have a queue each, are paged in apart, and retries never hold more
+than half of the lane's slots; so a flood of retries, however slowly they fail, delays no fresh event. Where both wait,
+every fourth goes to a retry, so that a flood of fresh events does not starve them either.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -36,6 +40,8 @@ MAX_QUEUED: Final = 1000
 PAGE: Final = 200
 #: What an event is taken to weigh until the first of a lane was seen: about the largest that publishers may send.
 UNKNOWN_SIZE: Final = 1 << 20
+#: While first attempts wait too, one in so many slots goes to a retry.
+RETRY_SHARE: Final = 4
 
 
 class Pool:
@@ -72,6 +78,25 @@ class Owed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return cls(delivery_id=delivery_id, attempts=attempts, event=event, size=size)
 
 
+class Wish(NamedTuple):
+    """How many deliveries a lane wants to be read."""
+
+    first: int
+    retries: int
+
+
+class Queue:
+    """Deliveries of one kind, known in memory and not under way."""
+
+    __slots__ = ("bytes", "entries", "more")
+
+    def __init__(self) -> None:
+        self.entries: deque[Owed] = deque()
+        self.bytes = 0
+        #: The table may hold due deliveries of the kind that are not claimed.
+        self.more = False
+
+
 class Lane:
     """See the module."""
 
@@ -80,12 +105,11 @@ class Lane:
         self.pace = pace
         #: Wakes the lane when its pace lets it go on.
         self.pace_timer: Timer | None = None
-        #: The table may hold due deliveries that are not claimed.
-        self.more = False
         #: A page is being read.
         self.reading = False
-        #: Attempts under way.
+        #: Attempts under way, and how many of them are retries.
         self.running = 0
+        self.retrying = 0
         #: Nothing is started for a moment, because our own machine could not.
         self.paused = False
         #: The endpoint is about to be disabled, unless somebody changes it first.
@@ -95,9 +119,11 @@ class Lane:
         self.timer_at = 0
         #: Counts what makes a page that is being read worthless: disabling and enabling.
         self.generation = 0
-        self.queued_bytes = 0
         self._memory = memory
-        self._queue: deque[Owed] = deque()
+        self._first = Queue()
+        self._retries = Queue()
+        #: First attempts taken since a retry was, while one waited.
+        self._passed_over = 0
         self._claimed: set[str] = set()
         #: Claims made while a page was being read. The page may hold them too, even though they are done by then.
         self._arrived: set[str] = set()
@@ -112,7 +138,20 @@ class Lane:
 
     @property
     def queued(self) -> int:
-        return len(self._queue)
+        return len(self._first.entries) + len(self._retries.entries)
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._first.bytes + self._retries.bytes
+
+    @property
+    def more(self) -> bool:
+        """The table may hold due deliveries that are not claimed."""
+        return self._first.more or self._retries.more
+
+    def look(self) -> None:
+        """The table may hold something due, of either kind."""
+        self._first.more = self._retries.more = True
 
     @property
     def claims(self) -> list[str]:
@@ -135,13 +174,30 @@ class Lane:
 
     @property
     def wants_slot(self) -> bool:
-        return bool(self._queue) and self.running < self.room and not self.stopped
+        return self.has_next and self.running < self.room and not self.stopped
+
+    @property
+    def has_next(self) -> bool:
+        """Whether something waits that may have a slot."""
+        return bool(self._first.entries) or self._may_retry
+
+    @property
+    def _may_retry(self) -> bool:
+        return bool(self._retries.entries) and self.retrying < max(1, self.room // 2)
 
     @property
     def wants_page(self) -> bool:
         """Early enough that the next page is there before the last one is used up."""
-        low = min(self.endpoint.concurrency, PAGE // 2)
-        return self.more and not (self.reading or self.stopped) and len(self._queue) < low
+        return (
+            self.more
+            and not (self.reading or self.stopped)
+            and (self._lacks(self._first) or self._lacks(self._retries))
+        )
+
+    def _lacks(self, queue: Queue) -> bool:
+        """Whether more of its kind should be read now; not if there was no room for what is read."""
+        few = len(queue.entries) < min(self.endpoint.concurrency, PAGE // 2)
+        return queue.more and few and (not queue.entries or self._admits(queue, self._largest))
 
     def change(self, endpoint: Endpoint) -> None:
         """The endpoint was saved; applies from the next attempt on."""
@@ -152,34 +208,37 @@ class Lane:
 
     def offer(self, owed: Owed) -> None:
         """A delivery that was just written to the table."""
-        if self.more or len(self._arrived) >= MAX_QUEUED or not self._keep(owed):
+        if self._first.more or len(self._arrived) >= MAX_QUEUED or not self._keep(owed):
             # What the table already holds is older and goes first.
-            self.more = True
+            self._first.more = True
         elif self.reading:
             self._arrived.add(owed.delivery_id)
 
-    def page_limit(self) -> int:
+    def begin_page(self) -> Wish:
         """How many deliveries to read, so that their data is unlikely to exceed the memory's share."""
-        return max(1, min(PAGE, self._memory.free // self._largest))
-
-    def begin_page(self) -> None:
+        limit = max(1, min(PAGE, self._memory.free // (2 * self._largest)))
+        wish = Wish(*(limit if self._lacks(queue) else 0 for queue in (self._first, self._retries)))
         self.reading = True
-        self.more = False
+        self._first.more = self._first.more and not wish.first
+        self._retries.more = self._retries.more and not wish.retries
         self._arrived.clear()
+        return wish
 
-    def end_page(self, page: Iterable[Due], *, full: bool) -> None:
-        """Take what was read; `full` if the table may hold more of it."""
+    def end_page(self, page: Sequence[Due], wish: Wish) -> None:
+        """Take what was read. As many as were wished for: the table may hold more of them."""
         self.reading = False
-        self.more = self.more or full
+        retries = sum(due.attempts > 0 for due in page)
+        self._first.more |= 0 < wish.first <= len(page) - retries
+        self._retries.more |= 0 < wish.retries <= retries
         sizes = []
         for due in page:
             if due.delivery_id in self._arrived:
                 continue
             owed = Owed.of(due.delivery_id, due.attempts, due.event)
+            queue = self._queue_of(owed)
             sizes.append(owed.size)
             if not self._keep(owed):
-                self.more = True
-                break
+                queue.more = True
         self._arrived.clear()
         if sizes:
             self._largest = max(*sizes, 1)
@@ -188,31 +247,54 @@ class Lane:
         """Claim and queue it, or say no. An empty queue takes anything, so that no event is too large to be sent."""
         if owed.delivery_id in self._claimed:
             return True
-        if self._queue and (len(self._queue) >= MAX_QUEUED or not self._memory.admits(self.queued_bytes, owed.size)):
+        queue = self._queue_of(owed)
+        if queue.entries and (len(queue.entries) >= MAX_QUEUED or not self._admits(queue, owed.size)):
             return False
         self._claimed.add(owed.delivery_id)
         self._push(owed)
         return True
 
-    def _push(self, owed: Owed, *, first: bool = False) -> None:
-        if first:
-            self._queue.appendleft(owed)
+    def _admits(self, queue: Queue, size: int) -> bool:
+        # Retries leave half of the lane's share to first attempts.
+        held = self.queued_bytes if queue is self._first else self.queued_bytes + self._retries.bytes
+        return self._memory.admits(held, size)
+
+    def _queue_of(self, owed: Owed) -> Queue:
+        return self._retries if owed.attempts else self._first
+
+    def _push(self, owed: Owed, *, front: bool = False) -> None:
+        queue = self._queue_of(owed)
+        if front:
+            queue.entries.appendleft(owed)
         else:
-            self._queue.append(owed)
-        self.queued_bytes += owed.size
+            queue.entries.append(owed)
+        queue.bytes += owed.size
         self._memory.used += owed.size
 
     def take(self) -> Owed:
-        """The next delivery to attempt; it stays claimed."""
-        owed = self._queue.popleft()
-        self.queued_bytes -= owed.size
+        """The next delivery to attempt; it stays claimed. Whoever takes it says when it is `over`."""
+        queue = self._first
+        if self._may_retry and (not self._first.entries or self._passed_over >= RETRY_SHARE - 1):
+            queue = self._retries
+            self.retrying += 1
+        self._passed_over = self._passed_over + 1 if queue is self._first and self._retries.entries else 0
+        return self._pop(queue)
+
+    def _pop(self, queue: Queue) -> Owed:
+        owed = queue.entries.popleft()
+        queue.bytes -= owed.size
         self._memory.used -= owed.size
         return owed
+
+    def over(self, owed: Owed) -> None:
+        """What was taken is no longer under way."""
+        if owed.attempts:
+            self.retrying -= 1
 
     def put_back(self, owed: Owed) -> None:
         """An attempt that did not come about, for no fault of the endpoint's."""
         if self.endpoint.enabled:
-            self._push(owed, first=True)
+            self._push(owed, front=True)
         else:
             self.release(owed.delivery_id)
 
@@ -221,30 +303,32 @@ class Lane:
         self._claimed.discard(delivery_id)
         if delivery_id in self._again:
             self._again.discard(delivery_id)
-            self.more = True
+            self.look()
 
     def ask(self) -> None:
         """Somebody changed the table: read it again, also for what is claimed now and will not be then."""
-        self.more = True
+        self.look()
         self._again = set(self._claimed)
 
     def drop(self) -> None:
         """Give everything back to the table that is not under way."""
         self.generation += 1
-        self.more = False
         self._again.clear()
-        while self._queue:
-            self._claimed.discard(self.take().delivery_id)
+        for queue in (self._first, self._retries):
+            queue.more = False
+            while queue.entries:
+                self._claimed.discard(self._pop(queue).delivery_id)
         self.cancel_timer()
 
     def forget(self, delivery_id: str) -> None:
         """Somebody cancelled it; if its attempt is under way, that goes on."""
-        found = next((owed for owed in self._queue if owed.delivery_id == delivery_id), None)
-        if found is not None:
-            self._queue.remove(found)
-            self.queued_bytes -= found.size
-            self._memory.used -= found.size
-            self._claimed.discard(delivery_id)
+        for queue in (self._first, self._retries):
+            found = next((owed for owed in queue.entries if owed.delivery_id == delivery_id), None)
+            if found is not None:
+                queue.entries.remove(found)
+                queue.bytes -= found.size
+                self._memory.used -= found.size
+                self._claimed.discard(delivery_id)
 
     def cancel_timer(self) -> None:
         if self.timer is not None:

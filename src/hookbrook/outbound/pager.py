@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from hookbrook.errors import StoreError
-from hookbrook.outbound.lane import Lane
+from hookbrook.outbound.lane import Lane, Wish
 from hookbrook.store.base import Deliveries, Due
 
 logger = logging.getLogger(__name__)
@@ -57,32 +57,31 @@ class Pager:
 
     async def _read_page(self, lane: Lane) -> None:
         generation = lane.generation
-        limit = lane.page_limit()
-        lane.begin_page()
+        wish = lane.begin_page()
         page: list[Due] = []
         wake_at = None
         try:
-            page, wake_at = await self._due(lane, limit)
+            page, wake_at = await self._due(lane, wish)
         except StoreError as exc:
             logger.warning("The deliveries due to %s could not be read: %s", lane.endpoint.id, exc)
             wake_at = self._now() + RETRY_US
-            lane.more = False
         except Exception:
             # The boundary of a task on which other lanes depend.
             logger.exception("The deliveries due to %s could not be read", lane.endpoint.id)
             wake_at = self._now() + RETRY_US
-            lane.more = False
         if lane.generation != generation:
             # The endpoint was disabled meanwhile, and perhaps enabled again: what was read may be held by now.
             page = []
-        lane.end_page(page, full=len(page) >= limit)
+        lane.end_page(page, wish)
         self._on_page(lane, wake_at)
 
-    async def _due(self, lane: Lane, limit: int) -> tuple[list[Due], int | None]:
+    async def _due(self, lane: Lane, wish: Wish) -> tuple[list[Due], int | None]:
         """A page, and when to wake the lane if that was all."""
         now = self._now()
         claims = lane.claims
-        page = await self._deliveries.due(lane.endpoint.id, now=now, limit=limit, excluding=claims)
+        page = await self._deliveries.due(
+            lane.endpoint.id, now=now, first=wish.first, retries=wish.retries, excluding=claims
+        )
         if claims or page:
             return page, now + RECHECK_US
         next_at = await self._deliveries.next_due_of(lane.endpoint.id)

@@ -158,8 +158,12 @@ class Log(Protocol):
 
 
 class Deliveries(Protocol):
-    async def due(self, endpoint_id: str, *, now: int, limit: int, excluding: Sequence[str]) -> list[Due]:
-        """Pending deliveries of the endpoint whose time has come, the longest due first."""
+    async def due(self, endpoint_id: str, *, now: int, first: int, retries: int, excluding: Sequence[str]) -> list[Due]:
+        """Pending deliveries of the endpoint whose time has come: at most so many that have not been attempted in this
+        round, and so many that have; of either the longest due first.
+
+        MUST cost the same for either kind, however many of the other are due.
+        """
 
     async def next_due(self) -> dict[str, int]:
         """endpoint id -> time of its next due delivery, for each endpoint with a pending one."""

@@ -14,11 +14,21 @@ from hookbrook.store.sqlite.sql import execute_rows, execute_values, sql
 
 
 def due(
-    connection: sqlite3.Connection, endpoint_id: str, *, now: int, limit: int, excluding: Sequence[str], epochs: Epochs
+    connection: sqlite3.Connection,
+    endpoint_id: str,
+    *,
+    now: int,
+    first: int,
+    retries: int,
+    excluding: Sequence[str],
+    epochs: Epochs,
 ) -> list[Due]:
     taken = set(excluding)
-    rows = connection.execute(sql("due_deliveries"), (endpoint_id, now, limit + len(taken))).fetchall()
-    wanted = [row for row in rows if row[0] not in taken][:limit]
+    wanted: list[tuple[str, int, int]] = []
+    for retried, limit in ((0, first), (1, retries)):
+        if limit:
+            rows = connection.execute(sql("due_deliveries"), (endpoint_id, retried, now, limit + len(taken)))
+            wanted += [row for row in rows if row[0] not in taken][:limit]
     found = execute_values(connection, "events_by_seq", list({seq for _, _, seq in wanted}))
     events = {row[0]: event_of(row, epochs) for row in found}
     return [

@@ -98,17 +98,40 @@ DELETE FROM event_channel WHERE (tenant, channel, seq) IN (
 DELETE FROM event WHERE seq IN ({rows});
 
 -- due_deliveries --
+-- First attempts (0) or retries (1), written as the index is.
 SELECT id, attempts - spared, seq FROM delivery
-WHERE endpoint_id = ? AND state = 'pending' AND next_at <= ? ORDER BY next_at LIMIT ?;
+WHERE endpoint_id = ? AND (attempts > spared) = ? AND state = 'pending' AND next_at <= ? ORDER BY next_at LIMIT ?;
 
 -- events_by_seq --
 SELECT {columns} FROM event WHERE seq IN ({rows});
 
 -- next_due --
-SELECT endpoint_id, min(next_at) FROM delivery INDEXED BY delivery_due WHERE state = 'pending' GROUP BY endpoint_id;
+-- Steps from each endpoint to the next by the index, so that a backlog of millions costs no more than one delivery.
+WITH RECURSIVE each (endpoint_id) AS (
+    SELECT min(endpoint_id) FROM delivery WHERE state = 'pending'
+    UNION ALL
+    SELECT (SELECT min(endpoint_id) FROM delivery WHERE state = 'pending' AND endpoint_id > each.endpoint_id)
+    FROM each WHERE endpoint_id IS NOT NULL
+)
+SELECT endpoint_id, (
+    SELECT min(next_at) FROM (
+        SELECT min(next_at) AS next_at FROM delivery
+        WHERE endpoint_id = each.endpoint_id AND (attempts > spared) = 0 AND state = 'pending'
+        UNION ALL
+        SELECT min(next_at) FROM delivery
+        WHERE endpoint_id = each.endpoint_id AND (attempts > spared) = 1 AND state = 'pending'
+    )
+) FROM each WHERE endpoint_id IS NOT NULL;
 
 -- next_due_of --
-SELECT min(next_at) FROM delivery WHERE endpoint_id = ? AND state = 'pending';
+-- Both ends of the index, instead of all that lies between them.
+SELECT min(next_at) FROM (
+    SELECT min(next_at) AS next_at FROM delivery
+    WHERE endpoint_id = ?1 AND (attempts > spared) = 0 AND state = 'pending'
+    UNION ALL
+    SELECT min(next_at) FROM delivery
+    WHERE endpoint_id = ?1 AND (attempts > spared) = 1 AND state = 'pending'
+);
 
 -- insert_attempts --
 -- Except those of deliveries that were trimmed meanwhile, which nobody would ever remove.

@@ -184,9 +184,15 @@ class SqliteStore:
 
     # Deliveries
 
-    async def due(self, endpoint_id: str, *, now: int, limit: int, excluding: Sequence[str]) -> list[Due]:
+    async def due(self, endpoint_id: str, *, now: int, first: int, retries: int, excluding: Sequence[str]) -> list[Due]:
         return await self._read(
-            deliveries.due, endpoint_id, now=now, limit=limit, excluding=tuple(excluding), epochs=self._epochs
+            deliveries.due,
+            endpoint_id,
+            now=now,
+            first=first,
+            retries=retries,
+            excluding=tuple(excluding),
+            epochs=self._epochs,
         )
 
     async def next_due(self) -> dict[str, int]:
