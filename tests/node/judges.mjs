@@ -188,7 +188,7 @@ const mandrill = {
   accepts: async ({ secret, body, headers, url }) => {
     const { default: validator } = await import("mandrill-webhook-validator");
     const fields = Object.fromEntries(new URLSearchParams(body));
-    const request = { get: (name) => headers[name === "x-mandrill-signature" ? "X-Mandrill-Signature" : name], body: fields };
+    const request = { get: () => headers["X-Mandrill-Signature"], body: fields };
     const failed = await new Promise((next) => {
       validator.createExpressMiddleware({ key: secret, url })(request, {}, next);
     });
@@ -247,9 +247,13 @@ const judges = {
   mandrill,
   workos,
   sns,
-  ...Object.fromEntries(
-    ["shopify", "lemonsqueezy", "woocommerce", "doppler", "sentry", "paddle", "polar"].map((name) => [name, tern(name)]),
-  ),
+  shopify: tern("shopify"),
+  lemonsqueezy: tern("lemonsqueezy"),
+  woocommerce: tern("woocommerce"),
+  doppler: tern("doppler"),
+  sentry: tern("sentry"),
+  paddle: tern("paddle"),
+  polar: tern("polar"),
 };
 
 async function answer(request) {

@@ -3,6 +3,7 @@
 import binascii
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
@@ -40,7 +41,7 @@ class Message:
         {"b": "body", "form": "body", "t": "timestamp", "id": "id", "u": "url", "m": "method"}
     )
 
-    __slots__ = ("_literals", "_names", "_places", "text", "variables")
+    __slots__ = ("_literals", "_names", "_places", "covers", "text", "variables")
 
     def __init__(self, text: str) -> None:
         pieces = VARIABLE.split(text)
@@ -56,6 +57,8 @@ class Message:
             )
         if not self.variables:
             raise ValueError("a signed string without a variable would be the same for every request")
+        #: What a signature over this protects. `fields`: only those members of the body that are named here.
+        self.covers = self._covers()
 
     def __repr__(self) -> str:
         return f"Message({self.text!r})"
@@ -70,9 +73,7 @@ class Message:
     def places(self) -> Sequence[Place]:
         return tuple(self._places.values())
 
-    @property
-    def covers(self) -> tuple[str, ...]:
-        """What a signature over this protects. `fields`: only those members of the body that are named here."""
+    def _covers(self) -> tuple[str, ...]:
         found = [word for name, word in self.VARIABLES.items() if name in self.variables]
         if "body" not in found and any(name.startswith("json:") for name in self.variables):
             found.append("fields")
@@ -109,7 +110,8 @@ def _sorted_form(request: Request) -> bytes:
     return "".join(name + value for name, values in fields for value in sorted(set(values))).encode("utf-8", "replace")
 
 
-class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+# `dict`: the texts are kept as bytes beside the fields.
+class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """Where the signatures stand and how they are written.
 
     A bare value (`sha256=ab12…` has the prefix `sha256=`), or a list of items: Stripe's `t=1,v1=ab12…` has the
@@ -138,20 +140,33 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def items(self, values: Sequence[bytes], name: str) -> Sequence[bytes]:
         """The items of this name, undecoded and at most `MAX_SIGNATURES`."""
-        pieces = [piece for value in values for piece in self._split(value)][: 2 * MAX_SIGNATURES]
+        pieces = values
+        if self.separator:
+            pieces = [piece for value in values for piece in value.split(self._separator, 2 * MAX_SIGNATURES)]
         if self.assign:
-            pairs = (piece.strip().partition(self.assign.encode()) for piece in pieces)
-            pieces = [value for key, _, value in pairs if key == name.encode()]
+            start = name.encode() + self._assign
+            stripped = [piece.strip() for piece in pieces[: 2 * MAX_SIGNATURES]]
+            pieces = [piece[len(start) :] for piece in stripped if piece.startswith(start)]
         return pieces[:MAX_SIGNATURES]
 
     def decoded(self, values: Sequence[bytes]) -> Sequence[bytes]:
         """The signatures as bytes; what is not written as the row says is left out."""
-        prefix = self.prefix.encode()
-        written = [item[len(prefix) :] for item in self.items(values, self.name) if item.startswith(prefix)]
-        return [signature for text in written if (signature := decode(text, self.encoding))]
+        items, prefix = self.items(values, self.name), self._prefix
+        if prefix:
+            items = [item[len(prefix) :] for item in items if item.startswith(prefix)]
+        return [signature for text in items if (signature := decode(text, self.encoding))]
 
-    def _split(self, value: bytes) -> Sequence[bytes]:
-        return value.split(self.separator.encode(), 2 * MAX_SIGNATURES) if self.separator else (value,)
+    @cached_property
+    def _prefix(self) -> bytes:
+        return self.prefix.encode()
+
+    @cached_property
+    def _separator(self) -> bytes:
+        return self.separator.encode()
+
+    @cached_property
+    def _assign(self) -> bytes:
+        return self.assign.encode()
 
 
 class Timestamp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
