@@ -63,6 +63,16 @@ async def bring_to(store: Store, state: State, clock: Clock) -> str:
     return dlv
 
 
+async def test_what_is_appended_after_the_clock_was_set_back_is_due_at_once(store: Store, clock: Clock) -> None:
+    """Events keep the later time, since theirs never goes back; deliveries are asked for by the clock as it is."""
+    clock.now = START_US + 3600 * SECOND_US
+    await owe(store)
+    clock.now = START_US
+    after = await owe(store)
+    assert await due_ids(store, now=clock.now) == after
+    assert (await of(store, after[0])).created == clock.now
+
+
 # What an append owes
 
 

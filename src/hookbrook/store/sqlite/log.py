@@ -112,7 +112,7 @@ class Log:
         """Append the batches of many callers in a few statements. Sets each job's result or error."""
         current = [job for job in jobs if not self._is_stale(job)]
         seen = _find_seen(connection, chain.from_iterable(job.batch.events for job in current))
-        rows = _Rows(self.state, now=max(self._clock(), self.state.appended))
+        rows = _Rows(self.state, wall=self._clock())
         for job in current:
             try:
                 job.result = rows.add(job.batch, seen)
@@ -143,8 +143,11 @@ def _find_seen(connection: sqlite3.Connection, events: Iterable[NewEvent]) -> di
 class _Rows:
     """Rows of one transaction's appends, numbered as they are added."""
 
-    def __init__(self, state: LogState, *, now: int) -> None:
-        self.now = now
+    def __init__(self, state: LogState, *, wall: int) -> None:
+        #: What the events are stamped with; never goes back.
+        self.now = max(wall, state.appended)
+        #: Deliveries are due by the clock that is asked whether they are: after it was set back, they would wait.
+        self._wall = wall
         self.epoch = state.epoch
         self.tail = state.tail
         self._epochs = state.epochs
@@ -227,9 +230,9 @@ class _Rows:
         )
 
     def _add_delivery(self, delivery: NewDelivery, tenant: str, seq: int) -> None:
-        state, due = (State.HELD, None) if delivery.held else (State.PENDING, self.now)
+        state, due = (State.HELD, None) if delivery.held else (State.PENDING, self._wall)
         self._deliveries.append(
-            (delivery.id, tenant, seq, delivery.endpoint_id, state.value, 0, due, self.now, self.now)
+            (delivery.id, tenant, seq, delivery.endpoint_id, state.value, 0, due, self._wall, self._wall)
         )
 
     def insert(self, connection: sqlite3.Connection) -> None:
