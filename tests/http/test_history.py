@@ -61,6 +61,16 @@ async def test_pages_follow_one_another_to_the_end(brook: Running) -> None:
     assert [len(piece) for piece in found[:3]] == [10, 10, 5]
 
 
+async def test_a_page_is_bounded_in_bytes_and_the_next_one_goes_on(brook: Running) -> None:
+    """The answer is built in memory, and an event may have a megabyte."""
+    text = "x" * 500_000
+    for _ in range(3):
+        await publish(brook, *[{"data": text}] * 8)
+    found = await pages(brook, "/v1/events?limit=1000")
+    assert sum(map(len, found)) == 24
+    assert max(map(len, found)) <= 9
+
+
 async def test_a_page_stays_right_while_events_are_appended(brook: Running) -> None:
     await publish(brook, *({"data": n} for n in range(4)))
     first = await page(brook, "/v1/channels/a?limit=3")

@@ -1,13 +1,17 @@
 """Where a stream begins."""
 
+import asyncio
+import gc
 import json
+from typing import Any, cast
 
 import pytest
 
 from hookbrook.core.cursor import Cursor
 from hookbrook.core.sse import Frame, Parser
 from hookbrook.errors import Invalid
-from hookbrook.store.base import Query
+from hookbrook.store.base import Log, Page, Query
+from hookbrook.store.sqlite import SqliteStore
 from hookbrook.stream import position
 from hookbrook.stream.position import Start
 
@@ -156,3 +160,31 @@ async def test_the_last_few_are_found_behind_much_that_does_not_match(rig: Rig) 
     rare = Query(tenant="default", channels=("rare*",))
     assert await position.last(rig.store, rare, 2) == Start(after=1)
     assert await position.last(rig.store, rare, 9) == Start(after=0)
+
+
+class CountingLog:
+    """A real log that notes how many pages are in memory whenever another one is asked for."""
+
+    def __init__(self, log: SqliteStore) -> None:
+        self._log = log
+        self.held: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    async def read_back(self, query: Query, *, before: int, limit: int) -> Page:
+        self.held.append(sum(isinstance(each, Page) for each in gc.get_objects()))
+        return await self._log.read_back(query, before=before, limit=limit)
+
+
+async def test_those_who_wait_for_a_page_hold_none(rig: Rig) -> None:
+    """A thousand readers that all ask for their last events would otherwise hold a page of megabytes each."""
+    for _ in range(4):
+        await rig.publish(count=1000)
+    log = CountingLog(rig.store)
+    nobody = Query(tenant="default", channels=("nobody.*",))
+    starts = await asyncio.gather(*(position.last(cast("Log", log), nobody, 5) for _ in range(30)))
+    assert {start.after for start in starts} == {0}
+    assert len(log.held) > 30
+    # Those that the reading threads have made and that were not looked at yet.
+    assert max(log.held) < 10

@@ -22,6 +22,8 @@ MAX_LIMIT = 1000
 #: Pages of the store that one request may look at before it answers with what it has: a pattern that matches little
 #: must not occupy a reading thread for minutes. The answer's `next` goes on where it stopped.
 MAX_STORE_PAGES = 50
+#: Bytes of the data on one page. A webhook may have 25 MB, and the answer is built in memory.
+MAX_PAGE_BYTES = 4 * 1024 * 1024
 NDJSON = "application/x-ndjson"
 
 
@@ -60,9 +62,11 @@ class History:
     async def _collect(self, query: Query, after: int, limit: int) -> tuple[list[Event], int, int]:
         events: list[Event] = []
         page = await self._store.read(query, after=after, limit=limit)
+        size = 0
         for _ in range(MAX_STORE_PAGES):
             events += page.events
-            if len(events) >= limit or page.scanned_to >= page.tail:
+            size += sum(len(event.data) for event in page.events)
+            if len(events) >= limit or size >= MAX_PAGE_BYTES or page.scanned_to >= page.tail:
                 break
             page = await self._store.read(query, after=page.scanned_to, limit=limit - len(events))
         return events, page.scanned_to, page.tail

@@ -65,12 +65,21 @@ async def last(log: Log, query: Query, count: int) -> Start:
     if count == 0:
         return Start(after=bounds.tail)
     while before > bounds.oldest and scanned < MAX_LAST_SCAN:
-        page = await log.read_back(query, before=before, limit=count - found)
-        found += len(page.events)
+        seen, first, scanned_to = await _look_back(log, query, before=before, limit=count - found)
+        found += seen
         if found >= count:
-            return Start(after=page.events[-1].seq - 1)
-        scanned += before - page.scanned_to
-        if page.scanned_to >= before:
+            return Start(after=first - 1)
+        scanned += before - scanned_to
+        if scanned_to >= before:
             break
-        before = page.scanned_to
+        before = scanned_to
     return Start(after=before - 1)
+
+
+async def _look_back(log: Log, query: Query, *, before: int, limit: int) -> tuple[int, int, int]:
+    """How many events a page backwards has, the seq of its first one (0: it has none), and how far it looked.
+
+    Numbers only: a page has megabytes, and whoever waits for the next one must not hold on to the last.
+    """
+    page = await log.read_back(query, before=before, limit=limit)
+    return len(page.events), page.events[-1].seq if page.events else 0, page.scanned_to

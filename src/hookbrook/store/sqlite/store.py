@@ -38,6 +38,10 @@ T = TypeVar("T")
 
 #: Reading threads. SQLite reads run beside the writer; more than this only compete for the interpreter lock.
 READERS = 2
+#: Reads that are under way or whose result nobody has taken yet, one more than there are threads so that none waits for
+#: the loop. A result may have megabytes, and without a bound as many would pile up as there are readers of streams
+#: whenever the loop is busy.
+MAX_READS = READERS + 1
 #: What is written to see whether there is room: more pages than an append of one small event touches.
 PROBE_BYTES = 32 * 1024
 #: Rough bytes of an event beside its data: headers, names, objects.
@@ -61,6 +65,7 @@ class SqliteStore:
         self._local = threading.local()
         self._reading: list[sqlite3.Connection] = []
         self._is_open = False
+        self._reads = asyncio.Semaphore(MAX_READS)
         #: The damage that a read has met last.
         self._damage = ""
 
@@ -269,9 +274,6 @@ class SqliteStore:
         return result
 
     async def _read(self, run: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        if self._readers is None or not self._is_open:
-            raise StoreUnavailable("The store is closed.")
-
         def work() -> T:
             try:
                 connection = self._reader()
@@ -286,7 +288,10 @@ class SqliteStore:
                     self._damage = str(self._explain(exc))
                 raise self._explain(exc) from exc
 
-        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+        async with self._reads:
+            if self._readers is None or not self._is_open:
+                raise StoreUnavailable("The store is closed.")
+            return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     def _reader(self) -> sqlite3.Connection:
         """The reading connection of this thread."""
