@@ -458,3 +458,11 @@ async def test_a_certificate_is_fetched_and_a_subscription_confirmed(house: Hous
     assert len(shelf.asked) == 2
     gone = await sent(Type="SubscriptionConfirmation", Token="t", SubscribeURL=confirmation + "2")
     assert gone.status == 500, "a failure that Amazon tries again"
+
+
+async def test_a_batch_that_is_kept_unverified_stays_the_one_body_that_it_was(house: House) -> None:
+    await house.source(provider="gocardless", secrets=[SECRET], enforce=False)
+    body = b'{"events":[{"id":"EV1"},{"id":"EV2"}]}'
+    assert (await post(house, {"Webhook-Signature": "00" * 32}, body)).status == 200
+    [event] = await house.events()
+    assert (event.data, event.channels) == (body, ("hookbrook.unverified.in",))
