@@ -10,7 +10,7 @@ MANY = 300
 
 
 class Stuck:
-    """Refuses the first attempt at every event whose id begins with `old`, and hangs at its retry until let go."""
+    """Refuses the first attempt at every event whose id begins with `old`, and hangs at its retry, and at `slow`."""
 
     def __init__(self) -> None:
         self.requests: list[Arrived] = []
@@ -27,10 +27,10 @@ class Stuck:
             event_id = request.header("webhook-id") or ""
             again = event_id in self.ids
             self.requests.append(request)
-            if not event_id.startswith("old"):
-                await peer.write(answer("204 No Content"))
-            elif not again:
+            if event_id.startswith("old") and not again:
                 await peer.write(answer("500 Oh No"))
+            elif not event_id.startswith(("old", "slow")):
+                await peer.write(answer("204 No Content"))
             else:
                 self.hanging += 1
                 await self.gate.wait()
@@ -88,16 +88,18 @@ async def test_after_a_restart_fresh_events_go_first_however_many_retries_are_du
 
 async def test_a_flood_of_fresh_events_does_not_starve_a_retry(tmp_path: Path, serve: Serve) -> None:
     stuck = Stuck()
-    stuck.gate.set()
     async with rig_on(tmp_path / "a.db") as rig:
-        await rig.start()
+        dispatcher = await rig.start()
         await rig.endpoint((await serve(stuck)).url, concurrency=1, retry=(60.0,))
         await rig.publish("old_1", "old_2")
         await rig.settled()
-        rig.time.move(80)
+        await rig.publish("slow")
+        await until(lambda: stuck.hanging == 1)
         await rig.publish(*(f"fresh_{number:03}" for number in range(200)))
+        rig.time.move(80)
+        await until(lambda: dispatcher.stats().queued == 202)
+        stuck.gate.set()
         await rig.settled()
-    retried = [place for place, event_id in enumerate(stuck.ids) if event_id.startswith("old")][2:]
-    assert len(retried) == 2
-    assert retried[0] < 20
-    assert retried[1] - retried[0] <= 4
+    assert len(stuck.requests) == 205
+    # After `slow`, three first attempts, a retry, and so on.
+    assert [event_id[:3] for event_id in stuck.ids[2:12]] == ["slo", *["fre"] * 3, "old", *["fre"] * 3, "old", "fre"]
