@@ -151,8 +151,9 @@ class Troubled:
 
 
 class Rig:
-    def __init__(self, store: SqliteStore, time: VirtualTime, fetch: Fetch) -> None:
+    def __init__(self, store: SqliteStore, time: VirtualTime, fetch: Fetch, rng: Random) -> None:
         self.store = store
+        self.rng = rng
         self.time = time
         self.fetch = fetch
         self.catalog = Catalog(store)
@@ -169,7 +170,7 @@ class Rig:
             self.fetch,
             self.operations,
             clock=self.time.clock,
-            rng=Random(7),
+            rng=self.rng,
             timers=self.time,
             **limits,
         )
@@ -245,14 +246,16 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig_on(path: Path, *, time: VirtualTime | None = None, fetch: Fetch | None = None) -> AsyncIterator[Rig]:
+async def rig_on(
+    path: Path, *, time: VirtualTime | None = None, fetch: Fetch | None = None, rng: Random | None = None
+) -> AsyncIterator[Rig]:
     """A rig on the store in that file; its dispatcher is stopped without grace at the end."""
     time = time or VirtualTime()
     store = SqliteStore(path, clock=time.clock)
     await store.open()
     try:
         async with GuardedClient(allowed=parse_rules(["127.0.0.0/8"])) as client:
-            rig = Rig(store, time, fetch or client)
+            rig = Rig(store, time, fetch or client, rng or Random(7))
             try:
                 yield rig
             finally:

@@ -882,3 +882,27 @@ async def disturb(rig: Rig, rng: Random) -> None:
                 rig.dispatcher.poke(row.endpoint_id)
         case _:
             pass
+
+
+class Unlucky(Random):
+    """A source of chance that fails, as nothing should, once an attempt has been made."""
+
+    def randbytes(self, n: int) -> bytes:
+        raise RuntimeError("no luck")
+
+
+async def test_what_was_sent_but_could_not_be_concluded_is_not_sent_again_at_once(
+    tmp_path: Path, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    post = Post()
+    async with rig_on(tmp_path / "a.db", rng=Unlucky(7)) as rig:
+        dispatcher = await rig.start()
+        await rig.endpoint((await serve(post)).url)
+        await rig.publish("a")
+        await rig.settled()
+        assert post.ids == ["a"]
+        await rig.advance(10)
+        assert 2 <= len(post.ids) <= 11
+        assert dispatcher.stats().in_flight == 0
+        assert (await rig.row("a")).state is State.PENDING
+    assert "no luck" in caplog.text

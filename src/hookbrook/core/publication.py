@@ -143,8 +143,7 @@ class Press:
             kind=kind,
             data=data,
             dedupe_id=chosen,
-            # An id that we made cannot be anybody's repeat.
-            digest=b"" if id is None else digest(channels, type, content_type, data),
+            digest=digest(channels, type, content_type, data),
         )
 
 

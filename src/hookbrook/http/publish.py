@@ -38,6 +38,9 @@ _JSON_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no
 _encode = msgspec.json.Encoder().encode
 
 
+#: What the address of a raw publish may say. Anything else is refused: a misspelt `tpye=` would publish another event
+#: than was meant.
+CHANNEL_PARAMETERS = frozenset({"type", "tenant", "token"})
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
@@ -70,6 +73,7 @@ class Publish:
         principal = self._gateway.auth.authenticate(scope)
         principal.require_publish((channel,))
         query = QueryString(scope["query_string"])
+        query.check_names(CHANNEL_PARAMETERS)
         headers = scope["headers"]
         body = await read_body(receive, headers, limit=self._settings.max_event_bytes, limit_name="max_event_bytes")
         event = self._press(principal).raw(

@@ -26,6 +26,12 @@ class QueryString:
         for name, value in pairs:
             self._values.setdefault(name, []).append(value)
 
+    def check_names(self, known: frozenset[str]) -> None:
+        """Raises `Invalid` naming the first parameter that is none of these."""
+        for name in self._values:
+            if name not in known:
+                raise Invalid.of(name[:50], f"is not a parameter here; there are {', '.join(sorted(known))}")
+
     def all(self, name: str) -> list[str]:
         return self._values.get(name, [])
 

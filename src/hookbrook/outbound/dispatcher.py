@@ -343,6 +343,11 @@ class Dispatcher:
                 lane.ending = lane.ending or entry.outcome.disables is not None
                 self._ledger.add(entry)
                 owed = self._next(lane)
+        except Exception:
+            # The boundary of a worker. What it could not conclude was perhaps sent, and is sent again: not at once.
+            logger.exception("A slot of %s failed within Hookbrook", lane.endpoint.id)
+            self._internal_errors += 1
+            self._pause(lane)
         finally:
             if owed is not None:
                 # Not attempted, or broken off by a stop.

@@ -24,8 +24,9 @@ logger = logging.getLogger("hookbrook.stream")
 
 #: Entries that one step takes from the feed's memory before other work gets its turn.
 STEP = 256
-#: Events per page from the store.
+#: Events per page from the store, for clients that keep up and for those that do not.
 PAGE = 200
+MIN_PAGE = 4
 #: How long to wait before reading again when the store could not be read.
 STORE_RETRY_S = 1.0
 
@@ -49,6 +50,7 @@ class Reader:
         "_join",
         "_leave",
         "_log",
+        "_page",
         "_retry_ms",
         "_sink",
         "_task",
@@ -90,6 +92,8 @@ class Reader:
         self._task: asyncio.Task[None] | None = None
         self._wrote = False
         self._told_live = False
+        #: How many events to ask the store for.
+        self._page = PAGE
 
     # Called by the hub
 
@@ -223,7 +227,7 @@ class Reader:
 
     async def _read_page(self) -> None:
         try:
-            page = await self._log.read(self.subscription.query, after=self.cursor, limit=PAGE)
+            page = await self._log.read(self.subscription.query, after=self.cursor, limit=self._page)
         except StoreError as exc:
             # The client keeps its place: reading goes on where it stopped once the store is well again.
             logger.warning("a stream waits for the store: %s", exc)
@@ -235,6 +239,11 @@ class Reader:
         self._take(Entry(event) for event in page.events if event.seq <= self._feed.tail)
         if not self._sink.full:
             self.cursor = max(self.cursor, min(page.scanned_to, self._feed.tail))
+            self._page = min(PAGE, self._page * 2)
+        else:
+            # The rest of the page was read for nothing; a slow client's next one is as small as what it took.
+            taken = sum(event.seq <= self.cursor for event in page.events)
+            self._page = max(MIN_PAGE, min(self._page, taken))
 
     def _tell_trimmed(self, first: int, bounds: Bounds) -> None:
         """The log was trimmed past this reader while it was behind: a gap is told, never hidden."""
