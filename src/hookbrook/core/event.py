@@ -34,7 +34,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _NO_TIME = "must be an RFC 3339 time with an offset, such as 2026-11-23T16:20:00Z"
 
 
-class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
+class NewEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event that is not yet in the log. Whoever makes one has checked every field."""
 
     id: str
@@ -56,7 +56,7 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
     digest: bytes = b""
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event of the log."""
 
     seq: int
@@ -79,7 +79,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.epoch}-{self.seq}"
 
 
-class Appended(msgspec.Struct, frozen=True, kw_only=True):
+class Appended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became of one event of an append."""
 
     id: str

@@ -39,7 +39,7 @@ _PLACE = re.compile(r"(.*?)(?: - at `\$(.*)`)?\Z", re.DOTALL)
 _NAMED = re.compile(r".*(?:missing required|unknown) field `([^`]*)`", re.DOTALL)
 
 
-class Publication(msgspec.Struct, forbid_unknown_fields=True):
+class Publication(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """One event in JSON, as `POST /v1/events` takes it."""
 
     channel: str | None = None

@@ -44,7 +44,7 @@ CHANNEL_PARAMETERS = frozenset({"type", "tenant", "token"})
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
-class Reply(msgspec.Struct):
+class Reply(msgspec.Struct, gc=False):
     """What became of one event."""
 
     id: str

@@ -31,7 +31,7 @@ MAX_INDEXED_CHANNELS = 8
 Key = tuple[str, str, str]
 
 
-class Batch(msgspec.Struct, kw_only=True):
+class Batch(msgspec.Struct, kw_only=True, gc=False):
     """One call of `append`. A Struct, because one is made for every publish, and a frozen dataclass costs 1 µs more."""
 
     events: Sequence[NewEvent]
