@@ -41,12 +41,12 @@ def fields(problem: Problem) -> list[str]:
     return [error.field for error in problem.errors]
 
 
-def test_an_event_without_id_and_time_gets_both_and_no_digest() -> None:
+def test_an_event_without_id_and_time_gets_both() -> None:
     event = one({"channel": "a", "data": 1}, tenant="acme")
     assert (event.id, event.dedupe_id, event.time, event.tenant) == ("evt_1", "evt_1", NOW, "acme")
     assert (event.type, event.content_type, event.kind) == ("message", "application/json", "json")
-    # An id that nobody chose cannot be anybody's repeat.
-    assert event.digest == b""
+    # Its publisher learns the id, and may send it again: with the same content, or with other.
+    assert event.digest == one({"channel": "a", "data": 1, "id": "evt_1"}).digest
 
 
 def test_the_digest_tells_content_apart_and_leaves_the_time_out() -> None:

@@ -593,3 +593,17 @@ async def test_without_a_credential_nothing_is_published(tmp_path: Path) -> None
                 assert answer.status_code == 401
                 assert answer.headers["www-authenticate"].startswith("Bearer")
         assert await kept(brook) == []
+
+
+async def test_an_id_that_was_made_here_is_as_much_taken_as_one_that_was_chosen(brook: Running) -> None:
+    made = (await post(brook, {"channel": "a", "data": 1})).json()["id"]
+    same = await post(brook, {"id": made, "channel": "a", "data": 1})
+    other = await post(brook, {"id": made, "channel": "a", "data": 2})
+    assert (same.status_code, same.json()["duplicate"], other.status_code) == (200, True, 409)
+
+
+@pytest.mark.parametrize("parameter", ["close=1", "tpye=x"])
+async def test_a_raw_publish_refuses_a_parameter_that_it_does_not_know(brook: Running, parameter: str) -> None:
+    name = parameter.partition("=")[0]
+    answer = await brook.http.post(f"/v1/channels/a?{parameter}", content=b"1")
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, name)
