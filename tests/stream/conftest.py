@@ -26,7 +26,10 @@ SECOND_US = 1_000_000
 #: No wait in these tests is longer; a test that needs it has failed.
 PATIENCE_S = 10.0
 #: What the stream says on its own account.
-CONTROL = {f"hookbrook.{word}" for word in ("reset", "live", "checkpoint", "expired", "drain")}
+CONTROL = {
+    f"hookbrook.{word}"
+    for word in ("reset", "live", "checkpoint", "ping", "expiring", "expired", "drain", "busy", "closed")
+}
 #: As good as no limit.
 ROOMY = 1 << 30
 

@@ -238,7 +238,10 @@ async def test_whoever_asks_is_told_once_when_it_has_caught_up_and_where_it_stan
     for _ in range(3):
         rig.beat()
     # A checkpoint moves the client's cursor; nobody is told the same place twice.
-    assert [(frame.type, seq_of(frame)) for frame in asking.frames[3:]] == [("hookbrook.checkpoint", 7)]
+    assert [(frame.type, seq_of(frame)) for frame in asking.frames[3:]] == [
+        ("hookbrook.checkpoint", 7),
+        ("hookbrook.ping", 7),
+    ]
     await rig.publish("a")
     assert (asking.seqs, quiet.seqs) == ([1, 2, 8], [1, 2, 8])
     assert {frame.type for frame in quiet.frames} == {"message"}

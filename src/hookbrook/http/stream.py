@@ -10,6 +10,7 @@ from functools import partial
 from hookbrook.core.sse import HEARTBEAT
 from hookbrook.errors import Invalid
 from hookbrook.http.auth import Principal
+from hookbrook.http.busy import STREAM_HEADERS
 from hookbrook.http.exchange import HAND_OVER, Taken
 from hookbrook.http.gateway import Gateway
 from hookbrook.http.history import time_of, wanted_events
@@ -20,14 +21,6 @@ from hookbrook.store.base import Query
 from hookbrook.stream import position
 from hookbrook.stream.hub import Hub
 from hookbrook.stream.subscription import Format, Subscription
-
-_HEADERS = [
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-store"),
-    # nginx would otherwise hold tokens back until its buffer is full.
-    (b"x-accel-buffering", b"no"),
-    (b"vary", b"accept"),
-]
 
 
 class Stream:
@@ -47,7 +40,7 @@ class Stream:
         # Fixed before the head is sent: whoever has read that may publish, and some servers pass it on earlier than
         # they return from `send`.
         after = self._hub.feed.tail if start.after is None else start.after
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body", "body": b""})
             return

@@ -6,17 +6,14 @@ from random import Random
 
 from hookbrook.core.channel import RESERVED, PatternIndex, matches_any
 from hookbrook.core.event import Event
-from hookbrook.core.sse import control
 from hookbrook.store.base import Log
+from hookbrook.stream import control
+from hookbrook.stream.control import RETRY_MS
 from hookbrook.stream.feed import Feed
 from hookbrook.stream.reader import Reader
 from hookbrook.stream.sink import Sink
 from hookbrook.stream.subscription import Entry, Subscription
 
-#: What clients are told to wait before they reconnect, spread so that they do not all come back at once.
-RETRY_MS = (1000, 3000)
-#: The same when the server is going away and will take a moment to come back.
-DRAIN_RETRY_MS = (1000, 5000)
 #: Readers told to go per step of draining.
 DRAIN_STEP = 100
 #: Heartbeats are spread over this many turns per period.
@@ -102,8 +99,7 @@ class Hub:
             await asyncio.sleep(window_s / steps if steps > 1 else 0)
 
     def _send_away(self, reader: Reader) -> None:
-        retry = self._rng.randint(*DRAIN_RETRY_MS)
-        reader.end(control("hookbrook.drain", {"retry_ms": retry}, retry_ms=retry))
+        reader.end(control.drain(self._rng))
 
     def _join(self, reader: Reader) -> None:
         index = self._live.setdefault(reader.subscription.tenant, PatternIndex())
@@ -164,7 +160,7 @@ class Hub:
         now = self._clock()
         for reader in tuple(self._readers[self._turn]):
             if reader.expires is not None and now >= reader.expires:
-                reader.end(control("hookbrook.expired", {}))
+                reader.end(control.expired())
             else:
                 reader.beat()
         self._turn = (self._turn + 1) % BEAT_SLICES

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hookbrook.core.cursor import Cursor
 from hookbrook.errors import Invalid
 from hookbrook.store.base import Log, Query
-from hookbrook.stream.reader import reset
+from hookbrook.stream.control import reset
 
 #: A page of `last=` that looks further back than this gives what it has found: a pattern that matches nothing must not
 #: read the whole log.

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
 
-from hookbrook.core.sse import HEARTBEAT, control, with_retry
+from hookbrook.core.sse import HEARTBEAT, with_retry
 from hookbrook.errors import StoreError
 from hookbrook.store.base import Bounds, Log
+from hookbrook.stream import control
 from hookbrook.stream.feed import Feed
 from hookbrook.stream.sink import Sink
 from hookbrook.stream.subscription import Entry, Subscription
@@ -131,7 +132,9 @@ class Reader:
     def _show_life(self) -> None:
         if self.subscription.control and self.mode is Mode.LIVE and self._feed.tail > self.cursor:
             self.cursor = self._feed.tail
-            self._tell_place("hookbrook.checkpoint")
+            self._sink.write(control.checkpoint(self._feed.cursor))
+        elif self.subscription.control:
+            self._sink.write(control.ping())
         else:
             self._sink.write(HEARTBEAT)
 
@@ -203,7 +206,7 @@ class Reader:
             self._join(self)
             if self.subscription.control and not self._told_live:
                 self._told_live = True
-                self._tell_place("hookbrook.live")
+                self._sink.write(control.live(self._feed.cursor))
 
     def _take(self, entries: Iterable[Entry]) -> None:
         """Write entries until the sink is full; the cursor follows what was written."""
@@ -249,12 +252,7 @@ class Reader:
         """The log was trimmed past this reader while it was behind: a gap is told, never hidden."""
         self.cursor = first - 1
         oldest, newest = bounds.epochs.cursor(self.cursor), bounds.epochs.cursor(bounds.tail)
-        self._write(reset("trimmed", oldest=str(oldest), newest=str(newest)))
-
-    def _tell_place(self, name: str) -> None:
-        """Only while live: everything up to the tail was written, or is not wanted."""
-        cursor = self._feed.cursor
-        self._sink.write(control(name, {"cursor": cursor}, id=cursor))
+        self._write(control.reset("trimmed", oldest=str(oldest), newest=str(newest)))
 
     def _write(self, frame: bytes) -> None:
         if self._retry_ms is not None:
@@ -262,12 +260,3 @@ class Reader:
             self._retry_ms = None
         self._wrote = True
         self._sink.write(frame)
-
-
-def reset(reason: str, *, oldest: str, newest: str, at: str | None = None) -> bytes:
-    """`hookbrook.reset`: events may be missing before this point, because the cursor was `foreign` or `trimmed`.
-
-    `oldest` and `newest` are the cursors between which the log can be read. The id makes a client that reconnects
-    come back to where this stream goes on, instead of being told the same again.
-    """
-    return control("hookbrook.reset", {"reason": reason, "oldest": oldest, "newest": newest}, id=at or oldest)
