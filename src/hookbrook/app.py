@@ -29,6 +29,7 @@ from hookbrook.http.problems import App as AsgiApp
 from hookbrook.http.problems import Problems, Receive, Scope, Send, send_problem
 from hookbrook.http.publish import Publish
 from hookbrook.http.registration import declare
+from hookbrook.http.requests import Requests
 from hookbrook.http.server import Server, Signals
 from hookbrook.http.server import run as run_loop
 from hookbrook.http.stream import Stream
@@ -222,11 +223,13 @@ class App:
 
 def _asgi(gateway: Gateway, hub: Hub, client: Fetch) -> AsgiApp:
     settings = gateway.settings
+    stream = Stream(gateway, hub)
     doors = Doors(
         publish=Publish(gateway),
         history=History(gateway),
-        stream=Stream(gateway, hub),
+        stream=stream,
         ingest=Ingest(gateway, client),
+        requests=Requests(gateway, stream),
         api=build_api(gateway),
     )
     return Guard(

@@ -294,8 +294,11 @@ def _run_on_fresh_store(backend: Backend, run: Any, clock: Clock | None = None) 
 _channels = st.sampled_from(["a", "a.1", "a.2", "b", "b.1", "hookbrook.x"])
 _types = st.sampled_from(["message", "paid", "paid.late", "hookbrook.sent"])
 _tenants = st.sampled_from(["one", "two"])
+_sources = st.sampled_from([None, None, "github", "stripe"])
 _events = st.lists(
-    st.tuples(st.lists(_channels, min_size=1, max_size=3, unique=True), _types, _tenants), min_size=1, max_size=40
+    st.tuples(st.lists(_channels, min_size=1, max_size=3, unique=True), _types, _tenants, _sources),
+    min_size=1,
+    max_size=40,
 )
 _patterns = st.one_of(_channels, st.sampled_from(["*", "a*", "a.*", "b.1*", "h*", "hookbrook.*", "x*", "nobody"]))
 _type_patterns = st.one_of(_types, st.sampled_from(["*", "paid*", "hookbrook.*"]))
@@ -308,12 +311,14 @@ _queries = st.builds(
         st.lists(st.sampled_from(["a", "a.1", "b", "nobody"]), min_size=1, max_size=4, unique=True).map(tuple),
     ),
     types=st.lists(_type_patterns, max_size=2, unique=True).map(tuple),
+    source=_sources,
 )
 
 
 def _is_wanted(event: NewEvent, query: Query) -> bool:
     return (
         query.tenant in (None, event.tenant)
+        and query.source in (None, event.source)
         and matches_any(query.types, event.type)
         and any(matches_any(query.channels, channel) for channel in event.channels)
     )
@@ -327,13 +332,13 @@ def _is_wanted(event: NewEvent, query: Query) -> bool:
 )
 def test_reading_page_by_page_finds_what_the_model_finds(
     backend: Backend,
-    log: list[tuple[list[str], str, str]],
+    log: list[tuple[list[str], str, str, str | None]],
     queries: list[tuple[Query, int, int]],
     trimmed: int,
 ) -> None:
     model = [
-        event(f"e{number}", *channels, type=type_, tenant=tenant)
-        for number, (channels, type_, tenant) in enumerate(log, 1)
+        event(f"e{number}", *channels, type=type_, tenant=tenant, source=source)
+        for number, (channels, type_, tenant, source) in enumerate(log, 1)
     ]
 
     async def run(store: Store) -> None:

@@ -277,6 +277,15 @@ async def test_a_token_reads_what_it_may_and_learns_of_no_other_channel(brook: R
         assert (await with_token(brook, target, "chat.*")).status_code == 403
 
 
+async def test_a_token_is_not_shown_a_providers_request(house: Running, brook: Running) -> None:
+    source = {"name": "open", "provider": "none", "channel": "chat.1", "tenant": brook.tenant}
+    assert (await house.http.post("/v1/sources", json=source)).status_code == 201
+    event_id = (await house.http.post("/in/open", content=b"{}")).json()["id"]
+    assert (await page(brook, f"/v1/events/{event_id}"))["request"]["method"] == "POST"
+    shown = (await with_token(brook, f"/v1/events/{event_id}", "chat.*")).json()
+    assert (shown["data"], "request" in shown) == ({}, False)
+
+
 async def test_our_own_events_must_be_asked_for_by_name(house: Running, brook: Running) -> None:
     source = {"name": "lax", "provider": "github", "secrets": ["It's a Secret to Everybody"], "enforce": False}
     source["tenant"] = brook.tenant

@@ -28,6 +28,31 @@ async def test_each_reader_gets_what_it_asked_for_and_nothing_of_other_tenants(r
     assert got == {"a": [1], "a*": [1, 2], "a,b": [1, 2], "paid": [2], "theirs": [3]}
 
 
+async def test_a_reader_of_a_source_gets_what_arrived_there_on_whatever_channel(rig: Rig) -> None:
+    wishes = {
+        "billing": rig.open(source="billing"),
+        "and unverified": rig.open("*", "hookbrook.unverified.billing", source="billing"),
+        "paid": rig.open(source="billing", types=("paid",)),
+        "of another tenant": rig.open(source="billing", tenant="two"),
+        "a": rig.open("a"),
+    }
+    await rig.publish("a", source="billing")
+    await rig.publish("b", source="github")
+    await rig.publish("c", source="billing", type="paid")
+    await rig.publish("hookbrook.unverified.billing", source="billing")
+    await rig.publish("a")
+    got = {name: sink.seqs for name, sink in wishes.items()}
+    assert got == {"billing": [1, 3], "and unverified": [1, 3, 4], "paid": [3], "of another tenant": [], "a": [1, 5]}
+
+
+async def test_a_reader_of_a_source_that_has_left_gets_nothing_more(rig: Rig) -> None:
+    staying, leaving = rig.open(source="billing"), rig.open(source="billing")
+    assert leaving.reader is not None
+    leaving.reader.gone()
+    await rig.publish("a", source="billing")
+    assert (staying.seqs, leaving.seqs) == ([1], [])
+
+
 async def test_a_commit_of_many_events_comes_to_each_reader_in_order(rig: Rig) -> None:
     everything, some = rig.open(), rig.open("b", types=("paid", "message"))
     for _ in range(5):

@@ -41,6 +41,21 @@ _EVENT_FIELDS: Final[dict[str, Any]] = {
 
 _SCHEMAS: Final[dict[str, Any]] = {
     "Event": {"type": "object", "title": "Event", "properties": _EVENT_FIELDS},
+    "Received": {
+        "type": "object",
+        "title": "Received",
+        "properties": {
+            **{name: _EVENT_FIELDS[name] for name in ("id", "cursor", "type", "channels", "time", "content_type")},
+            "source": {"type": "string"},
+            "request": {
+                "type": "object",
+                "description": "`method`, `path`, `query`, `headers` as pairs, `address`, `received_at`, `verified`.",
+            },
+            "size": {"type": "integer", "description": "Bytes of the body."},
+            "body": {"type": "string", "description": "The body, if it is text."},
+            "body_base64": {"type": "string", "description": "A body that is no text."},
+        },
+    },
     "NewEvent": {
         "type": "object",
         "title": "NewEvent",
@@ -126,6 +141,7 @@ def _hot_paths() -> dict[str, Any]:
         "schema": {"type": "string"},
     }
     source = {"name": "source", "in": "path", "required": True, "schema": {"type": "string"}}
+    event = {"name": "event_id", "in": "path", "required": True, "schema": {"type": "string"}}
     challenge = {"description": "The provider's challenge, answered.", "content": {"text/plain": {}}}
     return {
         "/v1/channels/{channel}": {
@@ -182,6 +198,37 @@ def _hot_paths() -> dict[str, Any]:
             "parameters": [{"name": "event_id", "in": "path", "required": True, "schema": {"type": "string"}}],
             "get": _operation("read_event", "Read an event", "", responses={"200": _json("The event.", _EVENT)}),
         },
+        "/v1/sources/{source}/requests": {
+            "parameters": [source],
+            "get": _operation(
+                "stream_requests",
+                "Stream what arrives at a source",
+                "Each request with its original headers and raw body. Needs the scope `ingest`.",
+                parameters=[
+                    *_stream_parameters(history=False),
+                    _query("unverified", "1: also what failed verification and was kept all the same."),
+                ],
+                responses={"200": {"description": "Server-Sent Events.", "content": {"text/event-stream": {}}}},
+            ),
+        },
+        "/v1/sources/{source}/requests/{event_id}": {
+            "parameters": [source, event],
+            "get": _operation(
+                "read_request",
+                "Read one request that arrived at a source",
+                "Needs the scope `ingest`.",
+                responses={"200": _json("The request.", {"$ref": "#/components/schemas/Received"})},
+            ),
+        },
+        "/v1/sources/{source}/requests/{event_id}/body": {
+            "parameters": [source, event],
+            "get": _operation(
+                "read_request_body",
+                "Read the raw body of a request that arrived at a source",
+                "Byte for byte, also of a request with several events. Needs the scope `ingest`.",
+                responses={"200": {"description": "The bytes.", "content": {"application/octet-stream": {}}}},
+            ),
+        },
         "/in/{source}": {
             "parameters": [source],
             "post": _operation(
@@ -221,13 +268,13 @@ def _query(name: str, description: str, *, many: bool = False) -> dict[str, Any]
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
 
-def _stream_parameters() -> list[dict[str, Any]]:
+def _stream_parameters(*, history: bool = True) -> list[dict[str, Any]]:
     return [
         _query("type", "Only these types; may be repeated.", many=True),
         _query("after", "Begin just after this cursor."),
         _query("since", "Begin with what was appended at or after this time, or this long ago (`2h`)."),
         _query("last", "Begin with the last so many events."),
-        _query("limit", "Events a page (history)."),
+        *([_query("limit", "Events a page (history).")] if history else ()),
     ]
 
 

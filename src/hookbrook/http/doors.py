@@ -7,12 +7,15 @@ from hookbrook.http.history import History, accept
 from hookbrook.http.ingest import Ingest
 from hookbrook.http.problems import App, Receive, Scope, Send
 from hookbrook.http.publish import Publish
+from hookbrook.http.requests import Requests
 from hookbrook.http.stream import Stream
 
 CHANNELS = "/v1/channels/"
 EVENTS = "/v1/events"
 STREAM = "/v1/stream"
 INGEST = "/in/"
+SOURCES = "/v1/sources/"
+REQUESTS = "/requests"
 
 _READ = ("GET", "HEAD")
 
@@ -20,11 +23,14 @@ _READ = ("GET", "HEAD")
 class Doors:
     """Compares prefixes instead of walking a list of routes: a framework's router costs more than the whole publish."""
 
-    def __init__(self, *, publish: Publish, history: History, stream: Stream, ingest: Ingest, api: App) -> None:
+    def __init__(
+        self, *, publish: Publish, history: History, stream: Stream, ingest: Ingest, requests: Requests, api: App
+    ) -> None:
         self._publish = publish
         self._history = history
         self._stream = stream
         self._ingest = ingest
+        self._requests = requests
         self._api = api
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,8 +48,25 @@ class Doors:
         elif path.startswith(EVENTS + "/") and (event_id := _last_segment(scope, EVENTS + "/")):
             _check_method(scope, *_READ)
             await self._history.event(scope, send, event_id)
+        elif path.startswith(SOURCES) and REQUESTS in path:
+            await self._received(scope, receive, send, path)
         else:
             await self._api(scope, receive, send)
+
+    async def _received(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        """`/v1/sources/{source}/requests`, and below it `/{event_id}` and `/{event_id}/body`."""
+        match path.removeprefix(SOURCES).split("/"):
+            case [source, "requests"]:
+                _check_method(scope, *_READ)
+                await self._requests.stream(scope, receive, send, source)
+            case [source, "requests", event_id]:
+                _check_method(scope, *_READ)
+                await self._requests.one(scope, send, source, event_id)
+            case [source, "requests", event_id, "body"]:
+                _check_method(scope, *_READ)
+                await self._requests.body(scope, send, source, event_id)
+            case _:
+                await self._api(scope, receive, send)
 
     async def _channel(self, scope: Scope, receive: Receive, send: Send, channel: str) -> None:
         _check_method(scope, *_READ, "POST")

@@ -35,6 +35,7 @@ from hookbrook.core.event import (
 )
 from hookbrook.core.fetch import Fetch
 from hookbrook.core.ids import new_id
+from hookbrook.core.received import HIDDEN, in_batch
 from hookbrook.core.source import Source
 from hookbrook.errors import MethodNotAllowed, Problem
 from hookbrook.http.body import read_body
@@ -60,8 +61,6 @@ UNVERIFIED_CHANNEL: Final = "hookbrook.unverified."
 INLINE_BYTES: Final = 256 * 1024
 #: Compiled templates that are kept; a source has two.
 MAX_TEMPLATES: Final = 2048
-#: In place of a value that is a credential: the log is kept for ever, and many may read it.
-HIDDEN: Final = "***"
 
 #: What the operator can do about a refusal; never says what was received.
 HINTS: Final[Mapping[Reason, str]] = {
@@ -211,7 +210,9 @@ class Ingest:
             self._event(source, event, verdict, arrived, record, id_, self._name(row.type, event))
             for event, id_ in zip(events, dedupe_ids(row, request, events), strict=True)
         ]
-        return _Judged(verdict=verdict, events=made, batch=True)
+        records = in_batch(record, [event.id for event in made], request.body)
+        placed = [msgspec.structs.replace(event, request=each) for event, each in zip(made, records, strict=True)]
+        return _Judged(verdict=verdict, events=placed, batch=True)
 
     def _event(
         self, source: Source, request: Request, verdict: Verdict, arrived: int, record: bytes, id_: str, type_: str
@@ -297,6 +298,7 @@ def _record(row: Row, request: Request, scope: Scope, verdict: Verdict, arrived:
             "verified": verdict.reason is Reason.VERIFIED,
             "reason": str(verdict.reason),
             "covers": verdict.covers,
+            "provider": row.id,
         }
     )
 

@@ -22,6 +22,9 @@ from hookbrook.stream import position
 from hookbrook.stream.hub import Hub
 from hookbrook.stream.subscription import Format, Subscription
 
+#: What may be asked for by name; the provider's request has a door of its own.
+FORMATS = tuple(kind for kind in Format if kind is not Format.REQUEST)
+
 
 class Stream:
     def __init__(self, gateway: Gateway, hub: Hub, *, stalled_s: float = STALLED_S) -> None:
@@ -35,8 +38,19 @@ class Stream:
         wanted = wanted_events(principal, query, channel)
         if not wanted.channels:
             raise Invalid.of("channel", "name at least one channel or pattern: ?channel=orders.*")
-        subscription = _subscription(principal, query, wanted)
-        start = await self._start(scope, query, wanted)
+        await self.open(scope, receive, send, principal, _subscription(principal, query, wanted), query)
+
+    async def open(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        principal: Principal,
+        subscription: Subscription,
+        query: QueryString,
+    ) -> None:
+        """Answer with the stream, from where the request says; whoever calls has judged what may be read."""
+        start = await self._start(scope, query, subscription.query)
         # Fixed before the head is sent: whoever has read that may publish, and some servers pass it on earlier than
         # they return from `send`.
         after = self._hub.feed.tail if start.after is None else start.after
@@ -81,6 +95,11 @@ class Stream:
         return position.Start()
 
 
+def wants_control(query: QueryString) -> bool:
+    """Whether the routine control events are asked for too."""
+    return query.number("control", default=0, low=0, high=1) == 1
+
+
 def _take_over(scope: Scope) -> Taken | None:
     """The socket, if the server offers it."""
     hand_over: Callable[[], Taken | None] | None = (scope.get("extensions") or {}).get(HAND_OVER)
@@ -89,14 +108,14 @@ def _take_over(scope: Scope) -> Taken | None:
 
 def _subscription(principal: Principal, query: QueryString, wanted: Query) -> Subscription:
     name = query.one("format") or Format.DATA.value
-    if name not in set(Format):
-        raise Invalid.of("format", f"must be one of {', '.join(Format)}")
+    if name not in FORMATS:
+        raise Invalid.of("format", f"must be one of {', '.join(FORMATS)}")
     may_see: Callable[[str], bool] = principal.may_subscribe
     return Subscription(
         tenant=principal.tenant,
         channels=wanted.channels,
         types=wanted.types,
         format=Format(name),
-        control=query.number("control", default=0, low=0, high=1) == 1,
+        control=wants_control(query),
         may_see=may_see,
     )

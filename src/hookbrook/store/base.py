@@ -66,6 +66,8 @@ class Query:
     #: Patterns; none match every name that is not reserved.
     channels: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
+    #: Only what arrived at the source of this name.
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,8 @@ class Hub:
         self._rng = rng
         self._heartbeat_s = heartbeat_s
         self._live: dict[str, PatternIndex[Reader]] = {}
+        #: By tenant and source, those that read what arrives there, on whatever channel it is put.
+        self._of_source: dict[tuple[str, str], set[Reader]] = {}
         self._readers: list[set[Reader]] = [set() for _ in range(BEAT_SLICES)]
         self._slice_of: dict[Reader, set[Reader]] = {}
         self._turn = 0
@@ -102,11 +104,22 @@ class Hub:
         reader.end(control.drain(self._rng))
 
     def _join(self, reader: Reader) -> None:
+        if reader.subscription.source is not None:
+            key = (reader.subscription.tenant, reader.subscription.source)
+            self._of_source.setdefault(key, set()).add(reader)
+            return
         index = self._live.setdefault(reader.subscription.tenant, PatternIndex())
         for pattern in reader.subscription.channels:
             index.add(pattern, reader)
 
     def _leave(self, reader: Reader) -> None:
+        if reader.subscription.source is not None:
+            key = (reader.subscription.tenant, reader.subscription.source)
+            readers = self._of_source.get(key, set())
+            readers.discard(reader)
+            if not readers:
+                self._of_source.pop(key, None)
+            return
         index = self._live.get(reader.subscription.tenant)
         if index is not None:
             for pattern in reader.subscription.channels:
@@ -136,11 +149,11 @@ class Hub:
 
     def _readers_of(self, event: Event) -> list[Reader]:
         """The live readers that want the event; what they want of types is judged once for all that want the same."""
+        found = self._readers_of_source(event) if event.source is not None else []
         index = self._live.get(event.tenant)
         if index is None:
-            return []
+            return found
         judged: dict[tuple[str, ...], bool] = {(): not event.type.startswith(RESERVED)}
-        found = []
         for reader in index.match(event.channels):
             types = reader.subscription.types
             is_wanted = judged.get(types)
@@ -149,6 +162,10 @@ class Hub:
             if is_wanted:
                 found.append(reader)
         return found
+
+    def _readers_of_source(self, event: Event) -> list[Reader]:
+        readers = self._of_source.get((event.tenant, event.source or ""), ())
+        return [reader for reader in readers if reader.subscription.wants(event)]
 
     async def _beat(self) -> None:
         while True:

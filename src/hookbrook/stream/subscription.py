@@ -1,12 +1,13 @@
 """What one reader asked for, and what its frames look like."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from hookbrook.core.channel import matches_any
 from hookbrook.core.cloudevent import to_structured
 from hookbrook.core.event import Event, to_json
+from hookbrook.core.received import to_wire
 from hookbrook.core.sse import encode
 from hookbrook.store.base import Query
 
@@ -21,6 +22,8 @@ class Format(StrEnum):
     EVENT = "event"
     #: Likewise, as a structured CloudEvent.
     CLOUDEVENT = "cloudevent"
+    #: Likewise, what arrived at a source: the provider's request with its raw body. Only for readers of a source.
+    REQUEST = "request"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,8 @@ class Subscription:
     channels: tuple[str, ...]
     #: Type patterns; empty means every type that is not reserved.
     types: tuple[str, ...] = ()
+    #: Only what arrived at the source of this name.
+    source: str | None = None
     format: Format = Format.DATA
     #: Send the routine control events too: `hookbrook.live` and `hookbrook.checkpoint`.
     control: bool = False
@@ -38,7 +43,7 @@ class Subscription:
 
     @property
     def query(self) -> Query:
-        return Query(tenant=self.tenant, channels=self.channels, types=self.types)
+        return Query(tenant=self.tenant, channels=self.channels, types=self.types, source=self.source)
 
     def wants_type(self, name: str) -> bool:
         return matches_any(self.types, name)
@@ -46,6 +51,7 @@ class Subscription:
     def wants(self, event: Event) -> bool:
         return (
             event.tenant == self.tenant
+            and self.source in (None, event.source)
             and self.wants_type(event.type)
             and any(matches_any(self.channels, channel) for channel in event.channels)
         )
@@ -87,5 +93,11 @@ class Entry:
 def _frame(event: Event, kind: Format, channels: tuple[str, ...]) -> bytes:
     if kind is Format.DATA:
         return encode(type=event.type, data=event.data, kind=event.kind, id=event.cursor)
-    whole = to_json(event, channels=channels) if kind is Format.EVENT else to_structured(event, channels=channels)
-    return encode(type="message", data=whole, kind="json", id=event.cursor)
+    return encode(type="message", data=_WHOLE[kind](event, channels=channels), kind="json", id=event.cursor)
+
+
+_WHOLE: Mapping[Format, Callable[..., bytes]] = {
+    Format.EVENT: to_json,
+    Format.CLOUDEVENT: to_structured,
+    Format.REQUEST: to_wire,
+}

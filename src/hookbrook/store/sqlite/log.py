@@ -264,6 +264,8 @@ def event_of(row: Sequence[Any], epochs: Epochs) -> Event:
 def _matches(event: Event, query: Query) -> bool:
     if query.tenant is not None and event.tenant != query.tenant:
         return False
+    if query.source is not None and event.source != query.source:
+        return False
     if not matches_any(query.types, event.type):
         return False
     return any(matches_any(query.channels, channel) for channel in event.channels)
@@ -346,6 +348,9 @@ def _scan(connection: sqlite3.Connection, name: str, query: Query, between: tupl
     if query.tenant is not None:
         clauses.append("tenant = ?")
         values.append(query.tenant)
+    if query.source is not None:
+        clauses.append("source = ?")
+        values.append(query.source)
     if query.channels:
         channels, channel_values = _pattern_filter("channel", query.channels)
         clauses.append(f"(more IS NOT NULL OR {channels})")
