@@ -67,7 +67,9 @@ BANNED_CALLS_IN_CORE = frozenset(
 )
 
 #: Libraries that send requests. What leaves the gateway goes through the one guarded client of `outbound`.
-REQUEST_LIBRARIES = frozenset({"aiohttp", "httpx", "requests", "urllib3", "urllib.request", "http.client"})
+REQUEST_LIBRARIES = frozenset(
+    {"aiohappyeyeballs", "aiohttp", "httpx", "requests", "urllib3", "urllib.request", "http.client"}
+)
 MAY_SEND_REQUESTS = frozenset({"outbound", "client", "cli"})
 
 #: Names that say nothing about what is inside.

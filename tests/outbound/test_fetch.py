@@ -29,9 +29,9 @@ from hookbrook.core.fetch import (
     TlsFailed,
     Unsendable,
 )
+from hookbrook.outbound.attempt import MAX_HEADER_BYTES
 from hookbrook.outbound.fetch import Fetch, FetchError, GuardedClient, Request, Resolver, Response
 from hookbrook.outbound.resolver import SystemResolver
-from hookbrook.outbound.wire import MAX_HEADER_BYTES
 
 from .conftest import Arrived, Certificates, Names, Peer, Serve, until
 

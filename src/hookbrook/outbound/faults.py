@@ -1,11 +1,11 @@
-"""What aiohttp raises, told in our words: the kind of the fault, and one sentence that holds no secret."""
+"""What goes wrong outside of this process, told in our words: the kind of the fault, and one sentence without secrets.
+
+The sentences name host and port, never the path, the query or a header.
+"""
 
 import errno
+import ssl
 from typing import Final
-
-import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong, TransferEncodingError
-from yarl import URL
 
 from hookbrook.core.fetch import (
     BadResponse,
@@ -19,83 +19,59 @@ from hookbrook.core.fetch import (
     TimedOut,
     TlsFailed,
     Unreachable,
-    Unsendable,
 )
-from hookbrook.outbound.wire import Attempt
-
-#: aiohttp's parser bounds one header, and their number; together with the bytes that are kept they bound an answer.
-MAX_HEADER_LENGTH: Final = 8190
-MAX_HEADER_COUNT: Final = 100
+from hookbrook.outbound.attempt import Attempt
+from hookbrook.outbound.wire import MAX_HEADER_COUNT, Dropped, HeadTooLarge
 
 _OUT_OF_SOCKETS: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EADDRINUSE}
 )
 
 
-class Dropped(Exception):
-    """The connection ended before the head of an answer was complete."""
-
-
-def fault(exc: Exception, attempt: Attempt, url: URL) -> FetchError:
-    """What went wrong, in our words, with all that is known of the attempt."""
-    kind, detail = _diagnosis(exc, attempt, url)
-    secure = url.scheme == "https"
-    return kind(
-        detail,
-        timing=attempt.timing(secure),
+def told(error: FetchError, attempt: Attempt) -> FetchError:
+    """The same error with all that is known of the attempt."""
+    return type(error)(
+        error.detail,
+        timing=attempt.timing(),
         address=attempt.address,
-        response=attempt.response(secure, truncated=True),
+        response=attempt.response(truncated=True),
     )
 
 
-def _diagnosis(exc: Exception, attempt: Attempt, url: URL) -> tuple[type[FetchError], str]:
-    host = f"{url.raw_host}:{url.port}"
-    match exc:
-        case _ if attempt.blocked is not None:
-            return Blocked, f"{url.raw_host} is {attempt.blocked}, which may not be contacted."
-        case FetchError():
-            return type(exc), exc.detail
-        case aiohttp.ConnectionTimeoutError():
-            return ConnectTimeout, f"No connection to {host} within the time allowed."
-        case TimeoutError() if attempt.connected is None:
-            return ConnectTimeout, f"No connection to {host} within the time allowed."
-        case TimeoutError():
-            return TimedOut, f"{host} did not answer completely within the time allowed."
-        case aiohttp.ClientConnectorCertificateError():
-            reason = getattr(exc.certificate_error, "verify_message", "") or "it is not valid for this host"
-            return TlsFailed, f"The certificate of {host} is not accepted: {reason.rstrip('.')}."
-        case aiohttp.ClientConnectorSSLError():
-            return TlsFailed, f"The TLS handshake with {host} failed."
-        case aiohttp.ClientConnectorError():
-            return _refusal(exc.os_error, host)
-        case aiohttp.ClientResponseError():
-            return _misanswer(exc.__cause__, host)
-        case aiohttp.ClientPayloadError() if isinstance(exc.__cause__, TransferEncodingError):
-            return BadResponse, f"{host} sent a body with broken chunks."
-        case aiohttp.ClientError() | Dropped() if not isinstance(exc, ValueError):
-            return Reset, f"{host} closed the connection before its answer was complete."
-        case OSError():
-            return Reset, f"{host} closed the connection before its answer was complete."
-        case _:
-            return Unsendable, "The request cannot be sent: its method or a header has a forbidden character."
+def late(peer: str, *, connected: bool) -> FetchError:
+    if connected:
+        return TimedOut(f"{peer} did not answer completely within the time allowed.")
+    return ConnectTimeout(f"No connection to {peer} within the time allowed.")
 
 
-def _refusal(error: OSError, host: str) -> tuple[type[FetchError], str]:
-    if error.errno in _OUT_OF_SOCKETS:
-        return LocalFault, "This machine has no free socket or port at the moment."
-    if error.errno == errno.ECONNREFUSED:
-        return ConnectRefused, f"{host} refused the connection."
-    if error.errno == errno.ETIMEDOUT:
-        return ConnectTimeout, f"No connection to {host} within the time allowed."
-    if isinstance(error, ConnectionError):
-        # A plain connection cannot be reset while it is made, so this was the TLS handshake.
-        return TlsFailed, f"{host} closed the connection during the TLS handshake."
-    return Unreachable, f"{host} cannot be reached from here."
+def refusal(error: OSError | RuntimeError, attempt: Attempt, peer: str) -> FetchError:
+    """Why there is no connection."""
+    code = getattr(error, "errno", None)
+    if attempt.blocked is not None:
+        return Blocked(f"{peer.rpartition(':')[0]} is {attempt.blocked}, which may not be contacted.")
+    if code in _OUT_OF_SOCKETS:
+        return LocalFault("This machine has no free socket or port at the moment.")
+    if code == errno.ECONNREFUSED:
+        return ConnectRefused(f"{peer} refused the connection.")
+    if code == errno.ETIMEDOUT:
+        return ConnectTimeout(f"No connection to {peer} within the time allowed.")
+    return Unreachable(f"{peer} cannot be reached from here.")
 
 
-def _misanswer(cause: BaseException | None, host: str) -> tuple[type[FetchError], str]:
-    while isinstance(cause, HttpProcessingError) and cause.__cause__ is not None:
-        cause = cause.__cause__
-    if isinstance(cause, LineTooLong) or "Too many headers" in getattr(cause, "message", ""):
-        return HeadersTooLarge, f"{host} sent more headers than {MAX_HEADER_COUNT}, or a longer one than 8 KB."
-    return BadResponse, f"{host} sent an answer that is not HTTP."
+def tls_failure(error: OSError, peer: str) -> FetchError:
+    """Why the connection that there was does not speak TLS with us. `ssl.SSLError` is an `OSError`."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        reason = error.verify_message or "it is not valid for this host"
+        return TlsFailed(f"The certificate of {peer} is not accepted: {reason.rstrip('.')}.")
+    if isinstance(error, ssl.SSLError):
+        return TlsFailed(f"The TLS handshake with {peer} failed.")
+    return TlsFailed(f"{peer} closed the connection during the TLS handshake.")
+
+
+def misanswer(error: Exception, peer: str) -> FetchError:
+    """What a `Wire` raises."""
+    if isinstance(error, Dropped):
+        return Reset(f"{peer} closed the connection before its answer was complete.")
+    if isinstance(error, HeadTooLarge):
+        return HeadersTooLarge(f"{peer} sent more headers than {MAX_HEADER_COUNT}, or a longer one than 8 KB.")
+    return BadResponse(f"{peer} sent an answer that is not HTTP.")

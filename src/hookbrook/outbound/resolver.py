@@ -3,21 +3,27 @@
 import asyncio
 import errno
 import socket
+from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
 from threading import Thread
+from time import monotonic
 from typing import Any, Final, Protocol
 
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohappyeyeballs import AddrInfoType
 
 from hookbrook.core.addresses import Rule, judge
-from hookbrook.core.fetch import Blocked, DnsFailed
+from hookbrook.core.fetch import Blocked, DnsFailed, FetchError
 
 DNS_TIMEOUT_S: Final = 5.0
 #: The system's resolver blocks a thread for up to half a minute when name servers are silent. A thread that waits costs
 #: little; too few, and one customer's dead domain delays everybody's first look-up.
 MAX_LOOKUPS: Final = 64
+#: A name's addresses are used this long before they are asked for again.
+DNS_CACHE_S: Final = 10.0
+#: Names whose addresses are kept.
+MAX_KNOWN: Final = 4096
 
 
 class Resolver(Protocol):
@@ -72,20 +78,50 @@ def _look_up(host: str) -> list[str] | OSError:
     return [with_zone(info[4]) for info in infos]
 
 
-class JudgedResolver(AbstractResolver):
-    """Resolves names, and refuses a name if any of its addresses is refused."""
+class Lookups:
+    """Addresses of names, all judged, kept for a moment. Who asks for the same name at the same time waits for one
+    answer."""
 
     def __init__(self, resolver: Resolver, allowed: Sequence[Rule], denied: Sequence[Rule]) -> None:
         self._resolver = resolver
         self._allowed = allowed
         self._denied = denied
+        #: (host, port) -> until when, and its addresses; the port belongs to the judgement.
+        self._known: OrderedDict[tuple[str, int], tuple[float, list[AddrInfoType]]] = OrderedDict()
+        self._pending: dict[tuple[str, int], asyncio.Task[list[AddrInfoType]]] = {}
 
-    async def resolve(
-        self,
-        host: str,
-        port: int = 0,
-        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 (aiohttp's interface; we connect to both)
-    ) -> list[ResolveResult]:
+    async def find(self, host: str, port: int) -> list[AddrInfoType]:
+        """The addresses to try, in turn another one first. Raises `Blocked` or `DnsFailed`, an own one each time."""
+        key = (host, port)
+        until, found = self._known.get(key, (0.0, []))
+        if until <= monotonic():
+            try:
+                # Shielded: who stops waiting does not take the answer from the others.
+                found = await asyncio.shield(self._pending.get(key) or self._ask(key))
+            except FetchError as exc:
+                raise type(exc)(exc.detail) from None
+        found.append(found.pop(0))
+        return found[:]
+
+    def close(self) -> None:
+        for task in self._pending.values():
+            task.cancel()
+
+    def _ask(self, key: tuple[str, int]) -> asyncio.Task[list[AddrInfoType]]:
+        def done(task: asyncio.Task[list[AddrInfoType]]) -> None:
+            del self._pending[key]
+            if not task.cancelled() and task.exception() is None:
+                self._known[key] = (monotonic() + DNS_CACHE_S, task.result())
+                self._known.move_to_end(key)
+                if len(self._known) > MAX_KNOWN:
+                    self._known.popitem(last=False)
+
+        task = asyncio.create_task(self._resolve(*key), name="hookbrook lookup")
+        self._pending[key] = task
+        task.add_done_callback(done)
+        return task
+
+    async def _resolve(self, host: str, port: int) -> list[AddrInfoType]:
         try:
             async with asyncio.timeout(DNS_TIMEOUT_S):
                 addresses = await self._resolver.resolve(host)
@@ -100,10 +136,7 @@ class JudgedResolver(AbstractResolver):
             if not verdict.ok:
                 # The address itself is not told: tenants would learn what internal names stand for.
                 raise Blocked(f"{host} leads to {verdict.reason}, which may not be contacted.")
-        return [_resolved(host, address, port) for address in dict.fromkeys(addresses)]
-
-    async def close(self) -> None:
-        """Nothing to close."""
+        return [address_info(address, port) for address in dict.fromkeys(addresses)]
 
 
 def with_zone(address: tuple[Any, ...]) -> str:
@@ -112,13 +145,8 @@ def with_zone(address: tuple[Any, ...]) -> str:
     return f"{host}%{address[3]}" if len(address) > 3 and address[3] and "%" not in host else host
 
 
-def _resolved(host: str, address: str, port: int) -> ResolveResult:
-    v6 = isinstance(ip_address(address), IPv6Address)
-    return ResolveResult(
-        hostname=host,
-        host=address,
-        port=port,
-        family=socket.AF_INET6 if v6 else socket.AF_INET,
-        proto=0,
-        flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-    )
+def address_info(address: str, port: int) -> AddrInfoType:
+    """As `socket.getaddrinfo` has it; `address` is one that was judged."""
+    if isinstance(ip_address(address), IPv6Address):
+        return (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port, 0, 0))
+    return (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))

@@ -1,176 +1,244 @@
-"""The connections of the guarded client: what a request knows of its connection, and which ones may be used again."""
+"""One connection to a receiver: sends a request, reads its answer (RFC 9112), and knows whether it may be used again.
+
+The reading is llhttp's, through httptools; what it leaves open is decided here:
+
+- *Size.* llhttp bounds nothing. One header and their number are bounded as they come, and all bytes that are not the
+  body's are counted, since httptools collects a header until it is whole. What goes beyond ends the connection.
+- *The body* is taken up to the limit of the request. Then the answer is complete as far as anybody cares, and the
+  connection is closed, because the rest would have to be read before another answer could come.
+- *Interim answers* (100 to 199) are passed over; 101 is an answer, and what follows it is no body.
+- *The end.* A body with neither length nor chunks ends with the connection, anything else that ends so is cut off.
+- *Leniency.* As curl and browsers do, an answer is forgiven what many servers get wrong and what cannot confuse anybody
+  behind us, since there is nobody: a bare LF, odd characters in a header, spaces after a chunk's size. Two lengths that
+  differ, or a length with chunks, are refused.
+- *Order.* A request is answered by the bytes that come after it. What comes while nothing is asked, or beyond the end
+  of an answer, would be taken for the next one's; such a connection is closed.
+"""
 
 import asyncio
-from collections.abc import Sequence
-from contextvars import ContextVar
-from functools import partial
+from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final, cast
+from typing import Final, cast
 
-import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
-from aiohttp.tracing import Trace
+import httptools
 
-from hookbrook.core.fetch import Response, Timing
+from hookbrook.outbound.attempt import Attempt
 
-#: What is kept of an answer's headers.
-MAX_HEADER_BYTES: Final = 16 * 1024
+#: Bytes of one header's name or value. Most servers send up to 8 KB and no more.
+MAX_HEADER_LENGTH: Final = 8190
+MAX_HEADER_COUNT: Final = 100
+#: Bytes of an answer that are not its body: the heads of interim answers and its own, framing, trailers.
+MAX_HEAD_BYTES: Final = 256 * 1024
+#: Framing may take so many bytes for each of the body's: a chunk of one byte needs five.
+MAX_FRAMING: Final = 8
+#: Larger bodies are handed to the transport by themselves instead of being copied behind their head.
+JOINED_BODY: Final = 64 * 1024
 
-
-class Attempt:
-    """What is known of one request while it runs. Moments are seconds of the monotonic clock."""
-
-    __slots__ = (
-        "answered",
-        "blocked",
-        "body",
-        "connected",
-        "connecting",
-        "dialled",
-        "fresh_only",
-        "head",
-        "reused",
-        "started",
-        "wire",
-    )
-
-    def __init__(self) -> None:
-        self.started = monotonic()
-        self.connecting: float | None = None
-        #: When the first socket was made, which is when the name was resolved.
-        self.dialled: float | None = None
-        self.connected: float | None = None
-        self.answered: float | None = None
-        self.wire: Wire | None = None
-        self.reused = False
-        #: The connection that was tried died; another one from the pool is probably as dead.
-        self.fresh_only = False
-        #: Why an address was refused.
-        self.blocked: str | None = None
-        self.head: aiohttp.ClientResponse | None = None
-        self.body: list[bytes] = []
-
-    @property
-    def died_unheard(self) -> bool:
-        """Whether a reused connection ended before any byte of an answer, so that the receiver ignored the request."""
-        return self.reused and self.wire is not None and not self.wire.heard
-
-    @property
-    def address(self) -> str | None:
-        return None if self.wire is None else self.wire.address
-
-    def timing(self, secure: bool) -> Timing:
-        wire = self.wire
-        fresh = wire is not None and not self.reused
-        return Timing(
-            total=_us(self.started, monotonic()) or 0,
-            resolve=_us(self.connecting, self.dialled),
-            connect=_us(self.dialled, wire.born) if wire is not None and fresh else None,
-            tls=_us(wire.born, self.connected) if wire is not None and fresh and secure else None,
-            wait=_us(self.connected, self.answered),
-        )
-
-    def response(self, secure: bool, *, truncated: bool) -> Response | None:
-        """What has arrived of the answer; None before its head."""
-        if self.head is None:
-            return None
-        return Response(
-            status=self.head.status,
-            headers=_captured(self.head.raw_headers),
-            body=b"".join(self.body),
-            truncated=truncated,
-            address=self.address or "",
-            timing=self.timing(secure),
-        )
+_SWITCHING = 101
+_FINAL = 200
 
 
-CURRENT: ContextVar[Attempt] = ContextVar("hookbrook_attempt")
+class Dropped(Exception):
+    """The connection ended before the answer was complete."""
 
 
-class Wire(ResponseHandler):
-    """aiohttp's protocol, which also knows its age, its address, and whether the peer has said anything.
+class HeadTooLarge(Exception):
+    """The answer has more headers than a named limit, or longer ones."""
 
-    aiohttp makes it between the TCP connection and the TLS handshake.
-    """
 
-    def __init__(self, pool: "Connector", loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop)
-        self._pool = pool
+class NotHttp(Exception):
+    """The answer is not HTTP."""
+
+
+class Wire(asyncio.Protocol):
+    """See the module. Its user calls `send`, one request at a time, and awaits what that returns."""
+
+    def __init__(self, *, released: Callable[["Wire"], None], lost: Callable[["Wire"], None]) -> None:
+        """`released`: it is free for the next request. `lost`: it is gone."""
+        self._released = released
+        self._lost = lost
+        self._transport: asyncio.Transport | None = None
+        self._parser: httptools.HttpResponseParser | None = None
+        self._loop = asyncio.get_running_loop()
         self.born = monotonic()
         self.address = ""
-        self.used = False
-        #: Goes back to the pool after its request, and is counted there.
-        self.kept = False
-        #: Since it was last handed out.
-        self.heard = False
+        #: Since when it waits for a request.
+        self.idle_since = 0.0
+        self._attempt: Attempt | None = None
+        self._answer: asyncio.Future[None] | None = None
+        #: The answer that is being read has come to its end, or as far as it will be read.
+        self._complete = False
+        self._reusable = False
+        #: Bytes received for this answer that were not its body, and fields that came after it.
+        self._overhead = 0
+        self._trailers = 0
+
+    # What its user does.
+
+    @property
+    def is_closing(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
+    def send(self, head: bytes, body: bytes, attempt: Attempt) -> asyncio.Future[None]:
+        """Send a request. The future ends when the attempt has the whole answer, or all of it that it wants.
+
+        It raises `Dropped`, `HeadTooLarge` or `NotHttp`.
+        """
+        assert self._transport is not None
+        assert self._attempt is None
+        self._attempt = attempt
+        self._answer = answer = self._loop.create_future()
+        self._complete = self._reusable = False
+        self._overhead = self._trailers = 0
+        attempt.address = self.address
+        if self._transport.is_closing():
+            self._end(Dropped())
+        elif len(body) <= JOINED_BODY:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+        return answer
+
+    def expire(self) -> None:
+        """The request's time is over."""
+        self._end(TimeoutError())
+
+    def abort(self) -> None:
+        """End the connection at once, and the request with it."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """End a connection that nobody uses."""
+        if self._transport is not None:
+            self._transport.close()
+
+    # What the transport does.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
+        # uvloop's transports are none of asyncio's classes.
+        self._transport = cast("asyncio.Transport", transport)
         host, port = transport.get_extra_info("peername")[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        if self.kept:
-            self._pool.kept -= 1
-        super().connection_lost(exc)
+        self._parser = httptools.HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
 
     def data_received(self, data: bytes) -> None:
-        self.heard = True
-        super().data_received(data)
+        attempt, parser = self._attempt, self._parser
+        if attempt is None or parser is None:
+            self.close()
+            return
+        attempt.heard = True
+        self._overhead += len(data)
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # 101, at which reading has ended
+        except httptools.HttpParserError as exc:
+            self._reusable = False
+            if not self._complete:
+                self._end(exc.__context__ if isinstance(exc.__context__, HeadTooLarge) else NotHttp())
+                return
+        if self._complete:
+            self._end(None)
+        elif self._overhead > MAX_HEAD_BYTES + MAX_FRAMING * (attempt.limit - attempt.room):
+            self._end(HeadTooLarge())
+
+    def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - how it ended makes no difference
+        self._transport = self._parser = None
+        attempt = self._attempt
+        if attempt is not None:
+            self._reusable = False
+            self._end(None if attempt.status is not None and _ends_with_connection(attempt) else Dropped())
+        self._lost(self)
+
+    def _end(self, error: BaseException | None) -> None:
+        """The request is over."""
+        answer, self._answer, self._attempt = self._answer, None, None
+        if answer is not None and not answer.done():
+            if error is None:
+                answer.set_result(None)
+            else:
+                answer.set_exception(error)
+        transport = self._transport
+        if transport is None:
+            return
+        if error is None and self._reusable and not transport.get_write_buffer_size() and not transport.is_closing():
+            self.idle_since = monotonic()
+            self._released(self)
+        else:
+            # Not `close`, which would first send what is still to be sent, to somebody who may not read.
+            transport.abort()
+
+    # What the parser finds.
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._reusable = False
+
+    def on_status(self, reason: bytes) -> None:
+        if len(reason) > MAX_HEADER_LENGTH:
+            raise HeadTooLarge
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        attempt = self._attempt
+        assert attempt is not None
+        headers = attempt.raw_headers
+        if attempt.status is None:
+            headers.append((name, value))
+        else:
+            self._trailers += 1
+        count = len(headers) + self._trailers
+        if count > MAX_HEADER_COUNT or len(name) > MAX_HEADER_LENGTH or len(value) > MAX_HEADER_LENGTH:
+            raise HeadTooLarge
+
+    def on_headers_complete(self) -> None:
+        attempt, parser = self._attempt, self._parser
+        assert attempt is not None
+        assert parser is not None
+        if self._complete:
+            return
+        status = parser.get_status_code()
+        if status < _FINAL and status != _SWITCHING:
+            return
+        attempt.answered = monotonic()
+        attempt.status = status
+        if status == _SWITCHING or attempt.method == "HEAD":
+            # llhttp does not know what was asked, and would wait for a body.
+            self._complete = True
+
+    def on_body(self, data: bytes) -> None:
+        attempt = self._attempt
+        assert attempt is not None
+        if self._complete:
+            return
+        self._overhead -= len(data)
+        if len(data) > attempt.room:
+            data = data[: attempt.room]
+            attempt.truncated = self._complete = True
+        attempt.body.append(data)
+        attempt.room -= len(data)
+
+    def on_message_complete(self) -> None:
+        attempt, parser = self._attempt, self._parser
+        assert attempt is not None
+        assert parser is not None
+        if attempt.status is None:
+            attempt.raw_headers.clear()  # they were an interim answer's
+        elif not self._complete:
+            self._complete = True
+            self._reusable = parser.should_keep_alive()
 
 
-class Connector(aiohttp.TCPConnector):
-    """A pool that hands out no connection that is too old, has unasked bytes, or is unwanted by the attempt."""
-
-    def __init__(self, *, pool: int, max_age_s: float, **options: Any) -> None:
-        super().__init__(**options)
-        #: Connections that are in the pool or will go back to it.
-        self.kept = 0
-        self._pool_size = pool
-        self._max_age_s = max_age_s
-        # aiohttp has no public way to say which protocol its connections use. Were this to stop working, no connection
-        # would be a `Wire`, and the first request would fail.
-        self._factory = cast("partial[ResponseHandler]", partial(Wire, self, loop=self._loop))
-
-    async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
-    ) -> Connection:
-        attempt = CURRENT.get()
-        attempt.connecting = monotonic()
-        while True:
-            connection = await super().connect(req, traces, timeout)
-            wire = connection.protocol
-            assert isinstance(wire, Wire)
-            now = monotonic()
-            if not wire.used:
-                self._keep_or_not(wire)
-                break
-            if not attempt.fresh_only and now - wire.born <= self._max_age_s and not wire.should_close:
-                break
-            connection.close()
-        attempt.reused, attempt.wire, attempt.connected = wire.used, wire, now
-        wire.used, wire.heard = True, False
-        return connection
-
-    def _keep_or_not(self, wire: Wire) -> None:
-        if self.kept >= self._pool_size:
-            wire.force_close()
-        elif wire.is_connected():
-            self.kept += 1
-            wire.kept = True
-
-
-def _captured(raw: Sequence[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
-    headers = []
-    room = MAX_HEADER_BYTES
-    for name, value in raw:
-        room -= len(name) + len(value)
-        if room < 0:
-            break
-        headers.append((name.decode("utf-8", "replace"), value.decode("utf-8", "replace")))
-    return tuple(headers)
-
-
-def _us(start: float | None, end: float | None) -> int | None:
-    return None if start is None or end is None or end < start else round((end - start) * 1_000_000)
+def _ends_with_connection(attempt: Attempt) -> bool:
+    """RFC 9112 section 6.3, rules 4 and 8: whether the body's end is the connection's."""
+    for name, value in attempt.raw_headers:
+        match name.lower():
+            case b"content-length":
+                return False
+            case b"transfer-encoding":
+                return value.rpartition(b",")[2].strip().lower() != b"chunked"
+    return True
