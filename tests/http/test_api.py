@@ -269,6 +269,7 @@ async def test_what_is_read_of_an_endpoint_can_be_sent_back(house: House) -> Non
         ({"rate_limit": 0}, {"rate_limit"}),
         ({"rate_limit": 10_001}, {"rate_limit"}),
         ({"rate_limit": "5"}, {"rate_limit"}),
+        ({"ordering": "fifo"}, {"ordering"}),
         ({"burst": 5}, {"burst"}),
     ],
 )

@@ -32,6 +32,9 @@ def add(
     channel: Annotated[list[str] | None, typer.Option("--channel", "-c", help="Channel patterns.")] = None,
     secret: Annotated[str | None, typer.Option("--secret", help="`whsec_…`; made if absent.")] = None,
     header: Annotated[list[str] | None, typer.Option("--header", "-H", help="`Name: value`, sent along.")] = None,
+    ordering: Annotated[
+        str | None, typer.Option("--ordering", help="`channel` or `all`: each waits for the one before it.")
+    ] = None,
     concurrency: Annotated[int | None, typer.Option("--concurrency", help="Requests in flight at once.")] = None,
     timeout_s: Annotated[float | None, typer.Option("--timeout", help="Seconds for one attempt.")] = None,
     description: Annotated[str, typer.Option("--description")] = "",
@@ -52,6 +55,7 @@ def add(
         "description": description,
     }
     optional = {"secret": secret, "concurrency": concurrency, "timeout_s": timeout_s, "tenant": tenant}
+    optional |= {"ordering": ordering}
     wanted |= {name: value for name, value in optional.items() if value is not None}
     with connect(url, key) as brook:
         made = brook.request("POST", "/v1/endpoints", json=wanted)

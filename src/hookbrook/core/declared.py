@@ -37,7 +37,7 @@ _SOURCE_KEYS: Final = ("name", "provider", "tenant", "secrets", "channel", "type
 _ENDPOINT_KEYS: Final = (
     *("name", "url", "tenant", "types", "channels", "secret", "secrets", "headers", "retry"),
     *("concurrency", "timeout_s", "enabled", "description", "metadata", "signatures", "svix_headers"),
-    *("rate_limit",),
+    *("rate_limit", "ordering"),
 )
 
 _FROM_ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}\Z")

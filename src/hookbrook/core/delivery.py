@@ -73,6 +73,8 @@ class NewDelivery(msgspec.Struct, frozen=True, kw_only=True):
     endpoint_id: str
     #: Held from the start, because the endpoint is disabled.
     held: bool = False
+    #: See `Endpoint.line_of`.
+    line: str | None = None
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):

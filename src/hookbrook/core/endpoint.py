@@ -1,6 +1,6 @@
 """The endpoint: a customer's URL to which webhooks are sent, and what it asked for."""
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -17,6 +17,9 @@ DEFAULT_TIMEOUT_S = 20.0
 MAX_TIMEOUT_S = 120.0
 #: What an endpoint may ask to be signed with (Standard Webhooks 1.0): a shared secret, and an Ed25519 key.
 SIGNATURES: Final = ("v1", "v1a")
+#: What waits for what: nothing, an event for the one before it on its channel, or each for the one before it.
+Ordering = Literal["none", "channel", "all"]
+ORDERINGS: Final[tuple[Ordering, ...]] = ("none", "channel", "all")
 #: The receiver answered 410; nothing has arrived for too long.
 GONE: Final = "gone"
 FAILING: Final = "failing"
@@ -51,6 +54,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     #: Whether the three headers come a second time under the names that Svix gave them (`svix-id`, …).
     svix_headers: bool = False
     headers: dict[str, str] = {}
+    ordering: Ordering = "none"
     #: Seconds between attempts, or None for the default schedule.
     retry: tuple[float, ...] | None = None
     concurrency: int = DEFAULT_CONCURRENCY
@@ -68,3 +72,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     revision: int = 1
     #: Declared in hookbrook.toml, and therefore read-only by API.
     declared: bool = False
+
+    def line_of(self, channel: str) -> str | None:
+        """The line in which an event of that home channel waits for those before it, or None if it need not wait."""
+        if self.ordering == "none":
+            return None
+        return channel if self.ordering == "channel" else ""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from hookbrook.core.addresses import Rule, check_target, parse_url
 from hookbrook.core.channel import RESERVED, check_patterns
-from hookbrook.core.endpoint import MAX_CONCURRENCY, MAX_RATE, MAX_TIMEOUT_S, MIN_RATE, SIGNATURES, Endpoint
+from hookbrook.core.endpoint import MAX_CONCURRENCY, MAX_RATE, MAX_TIMEOUT_S, MIN_RATE, ORDERINGS, SIGNATURES, Endpoint
 from hookbrook.core.headers import check_headers
 from hookbrook.core.retry import parse_schedule
 from hookbrook.core.signing import parse_secret
@@ -85,6 +85,7 @@ def check_endpoint(endpoint: Endpoint, allowed: Sequence[Rule] = (), denied: Seq
         lambda: _check_secrets(endpoint.secrets),
         lambda: _check_signatures(endpoint.signatures),
         lambda: check_headers(endpoint.headers),
+        lambda: _check_ordering(endpoint.ordering),
         lambda: parse_schedule(endpoint.retry),
         lambda: _check_range("concurrency", endpoint.concurrency, 1, MAX_CONCURRENCY),
         lambda: _check_rate(endpoint.rate_limit),
@@ -118,6 +119,11 @@ def _check_secrets(secrets: Sequence[str]) -> None:
 def _check_signatures(signatures: Sequence[str]) -> None:
     if not signatures or len(set(signatures)) != len(signatures) or not set(signatures) <= set(SIGNATURES):
         raise Invalid.of("signatures", f"must be one or more of {', '.join(SIGNATURES)}, each once")
+
+
+def _check_ordering(ordering: str) -> None:
+    if ordering not in ORDERINGS:
+        raise Invalid.of("ordering", f"must be one of {', '.join(ORDERINGS)}")
 
 
 def _check_rate(rate_limit: float | None) -> None:

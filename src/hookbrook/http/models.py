@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from hookbrook.core.endpoint import DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_S
+from hookbrook.core.endpoint import DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_S, Ordering
 from hookbrook.core.rotation import DEFAULT_OVERLAP_S
 
 ScopeName = Literal["admin", "publish", "subscribe", "ingest"]
@@ -110,6 +110,11 @@ class EndpointIn(Model):
     headers: dict[str, str] = Field(
         default={}, description="Added to each request. Values of headers that name a credential are shown as `***`."
     )
+    ordering: Ordering = Field(
+        default="none",
+        description="What a delivery waits for: nothing, the one before it on its `channel`, or the one before it of"
+        " `all`. One that has failed for good or was cancelled holds up none.",
+    )
     retry: Retry = Field(
         default=None,
         description="Delays between attempts in seconds (`[5, 300]`), or an exponential schedule; null is the default.",
@@ -139,6 +144,7 @@ class EndpointOut(Model):
     svix_headers: bool
     expiring: list[ExpiringKey] = Field(description="Replaced by a rotation, and signing until then.")
     headers: dict[str, str]
+    ordering: Ordering
     retry: list[float] | None
     concurrency: int
     rate_limit: float | None
@@ -267,7 +273,9 @@ class DeliveryOut(Model):
     endpoint_id: str
     status: Literal["pending", "succeeded", "failed", "cancelled", "held"]
     attempts: int = Field(description="Attempts made so far.")
-    next_attempt_at: str | None
+    next_attempt_at: str | None = Field(
+        description="Null also while it waits for another one in its line; see `ordering` of the endpoint."
+    )
     created_at: str
     updated_at: str
     last_status: int | None

@@ -166,7 +166,7 @@ class Dispatcher:
         for new in owed:
             lane = None if new.held else self._lane(new.endpoint_id)
             if lane is not None:
-                lane.offer(Owed.of(new.id, 0, event))
+                lane.offer(Owed.of(new.id, 0, event, new.line))
                 self._pump(lane)
 
     def routes_changed(self, routes: Routes) -> None:
@@ -175,9 +175,12 @@ class Dispatcher:
         for lane in list(self._lanes.values()):
             endpoint = routes.by_id.get(lane.endpoint.id) or replace(lane.endpoint, enabled=False)
             if endpoint.revision != lane.endpoint.revision or endpoint.enabled != lane.endpoint.enabled:
+                reordered = endpoint.ordering != lane.endpoint.ordering
                 lane.change(endpoint)
-                if not endpoint.enabled:
+                if reordered or not endpoint.enabled:
                     lane.drop()
+                if reordered and endpoint.enabled:
+                    lane.look()
                 self._pump(lane)
         for endpoint_id, endpoint in routes.by_id.items():
             old = before.by_id.get(endpoint_id)

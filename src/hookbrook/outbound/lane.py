@@ -7,6 +7,9 @@ do for its endpoint, so that an endpoint at rest costs nothing.
 is neither taken from memory nor read from the table a second time, so nothing is attempted twice at once, nor again
 because the record of the first attempt is late.
 
+**Lines.** Where an endpoint asks for order, the table says what is first in each line, and nothing else of the line is
+taken while that is claimed.
+
 **The table is the truth.** Memory spares a read and is never needed: where it has no room, the lane notes that the
 table holds more (`more`) and pages it in later.
 
@@ -71,11 +74,13 @@ class Owed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     event: Event | NewEvent
     #: Bytes that it holds in memory, as far as they can be many.
     size: int
+    #: What else is in this line waits until this has ended.
+    line: str | None = None
 
     @classmethod
-    def of(cls, delivery_id: str, attempts: int, event: Event | NewEvent) -> "Owed":
+    def of(cls, delivery_id: str, attempts: int, event: Event | NewEvent, line: str | None = None) -> "Owed":
         size = len(event.data) + (len(event.request) if event.request else 0)
-        return cls(delivery_id=delivery_id, attempts=attempts, event=event, size=size)
+        return cls(delivery_id=delivery_id, attempts=attempts, event=event, size=size, line=line)
 
 
 class Wish(NamedTuple):
@@ -124,7 +129,10 @@ class Lane:
         self._retries = Queue()
         #: First attempts taken since a retry was, while one waited.
         self._passed_over = 0
-        self._claimed: set[str] = set()
+        #: Claimed deliveries with their lines.
+        self._claimed: dict[str, str | None] = {}
+        #: Of those, the lines. Of one line nothing is begun while anything of it is claimed.
+        self._lines: set[str] = set()
         #: Claims made while a page was being read. The page may hold them too, even though they are done by then.
         self._arrived: set[str] = set()
         #: Claims for which somebody asked while they stood: when one ends, the table may hold it as due again.
@@ -208,8 +216,9 @@ class Lane:
 
     def offer(self, owed: Owed) -> None:
         """A delivery that was just written to the table."""
-        if self._first.more or len(self._arrived) >= MAX_QUEUED or not self._keep(owed):
-            # What the table already holds is older and goes first.
+        in_line = owed.line is not None
+        if in_line or self._first.more or len(self._arrived) >= MAX_QUEUED or not self._keep(owed):
+            # What the table already holds is older and goes first; and only the table knows who is first in a line.
             self._first.more = True
         elif self.reading:
             self._arrived.add(owed.delivery_id)
@@ -234,7 +243,7 @@ class Lane:
         for due in page:
             if due.delivery_id in self._arrived:
                 continue
-            owed = Owed.of(due.delivery_id, due.attempts, due.event)
+            owed = Owed.of(due.delivery_id, due.attempts, due.event, due.line)
             queue = self._queue_of(owed)
             sizes.append(owed.size)
             if not self._keep(owed):
@@ -245,12 +254,12 @@ class Lane:
 
     def _keep(self, owed: Owed) -> bool:
         """Claim and queue it, or say no. An empty queue takes anything, so that no event is too large to be sent."""
-        if owed.delivery_id in self._claimed:
+        if owed.delivery_id in self._claimed or owed.line in self._lines:
             return True
         queue = self._queue_of(owed)
         if queue.entries and (len(queue.entries) >= MAX_QUEUED or not self._admits(queue, owed.size)):
             return False
-        self._claimed.add(owed.delivery_id)
+        self._claim(owed)
         self._push(owed)
         return True
 
@@ -300,10 +309,22 @@ class Lane:
 
     def release(self, delivery_id: str) -> None:
         """Its outcome is in the table, or it was given back to it."""
-        self._claimed.discard(delivery_id)
-        if delivery_id in self._again:
+        in_line = self._unclaim(delivery_id) is not None
+        if in_line or delivery_id in self._again:
             self._again.discard(delivery_id)
             self.look()
+
+    def _claim(self, owed: Owed) -> None:
+        self._claimed[owed.delivery_id] = owed.line
+        if owed.line is not None:
+            self._lines.add(owed.line)
+
+    def _unclaim(self, delivery_id: str) -> str | None:
+        """The line of what was claimed; the next in it may be due now."""
+        line = self._claimed.pop(delivery_id, None)
+        if line is not None:
+            self._lines.discard(line)
+        return line
 
     def ask(self) -> None:
         """Somebody changed the table: read it again, also for what is claimed now and will not be then."""
@@ -317,7 +338,7 @@ class Lane:
         for queue in (self._first, self._retries):
             queue.more = False
             while queue.entries:
-                self._claimed.discard(self._pop(queue).delivery_id)
+                self._unclaim(self._pop(queue).delivery_id)
         self.cancel_timer()
 
     def forget(self, delivery_id: str) -> None:
@@ -328,7 +349,7 @@ class Lane:
                 queue.entries.remove(found)
                 queue.bytes -= found.size
                 self._memory.used -= found.size
-                self._claimed.discard(delivery_id)
+                self.release(delivery_id)
 
     def cancel_timer(self) -> None:
         if self.timer is not None:

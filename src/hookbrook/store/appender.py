@@ -61,6 +61,11 @@ class Appender:
             return ()
         now = self._clock()
         return [
-            NewDelivery(id=new_id("dlv", now, self._random(10)), endpoint_id=endpoint.id, held=not endpoint.enabled)
+            NewDelivery(
+                id=new_id("dlv", now, self._random(10)),
+                endpoint_id=endpoint.id,
+                held=not endpoint.enabled,
+                line=endpoint.line_of(event.channels[0]),
+            )
             for endpoint in endpoints
         ]

@@ -91,6 +91,8 @@ class Due:
     #: Attempts made in this round of retries; a person's resend begins a new one.
     attempts: int
     event: Event
+    #: What else is in this line waits until this has ended; None: nothing does.
+    line: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +166,10 @@ class Deliveries(Protocol):
         """Pending deliveries of the endpoint whose time has come: at most so many that have not been attempted in this
         round, and so many that have; of either the longest due first.
 
-        MUST cost the same for either kind, however many of the other are due.
+        MUST cost the same for either kind, however many of the other are due, and however many wait in line.
+
+        Of those in one line (`NewDelivery.line`) only the first that is pending is ever due: MUST hold over appends,
+        outcomes, changes by a person, and changes of the endpoint.
         """
 
     async def next_due(self) -> dict[str, int]:
@@ -208,7 +213,8 @@ class Registry(Protocol):
 
         MUST raise `Conflict` if the stored revision is another, or a source's name or a key's hash is taken.
         A saved or deleted endpoint MUST raise the routing version in the same transaction; disabling it holds its
-        pending deliveries, enabling releases them (due now), deleting cancels them.
+        pending deliveries, enabling releases them (due now), deleting cancels them; another `ordering` applies to all
+        of them.
         """
 
     async def delete(self, kind: type[R], record_id: str) -> R | None: ...

@@ -5,10 +5,14 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from hookbrook.core.cursor import Epochs
 from hookbrook.core.delivery import Attempt, Delivery, Happening, Outcome, State, after, sources_of
+from hookbrook.core.endpoint import Endpoint
 from hookbrook.errors import Conflict, NotFound
 from hookbrook.store.base import DeliveryQuery, Due
+from hookbrook.store.sqlite.lines import Line, line_of, line_up_endpoint, settle
 from hookbrook.store.sqlite.log import event_of
 from hookbrook.store.sqlite.sql import execute_rows, execute_values, sql
 
@@ -24,16 +28,16 @@ def due(
     epochs: Epochs,
 ) -> list[Due]:
     taken = set(excluding)
-    wanted: list[tuple[str, int, int]] = []
+    wanted: list[tuple[str, int, int, str | None]] = []
     for retried, limit in ((0, first), (1, retries)):
         if limit:
             rows = connection.execute(sql("due_deliveries"), (endpoint_id, retried, now, limit + len(taken)))
             wanted += [row for row in rows if row[0] not in taken][:limit]
-    found = execute_values(connection, "events_by_seq", list({seq for _, _, seq in wanted}))
+    found = execute_values(connection, "events_by_seq", list({seq for _, _, seq, _ in wanted}))
     events = {row[0]: event_of(row, epochs) for row in found}
     return [
-        Due(delivery_id=id_, endpoint_id=endpoint_id, attempts=attempts, event=events[seq])
-        for id_, attempts, seq in wanted
+        Due(delivery_id=id_, endpoint_id=endpoint_id, attempts=attempts, event=events[seq], line=line)
+        for id_, attempts, seq, line in wanted
     ]
 
 
@@ -56,10 +60,10 @@ def record(
     moves = [_move(outcome, now) for outcome in outcomes]
     # One statement moves a delivery once; the rare one that has two outcomes is moved by one after the other.
     if len({delivery_id for delivery_id, *_ in moves}) == len(moves):
-        execute_rows(connection, "move_deliveries", moves)
+        moved = execute_rows(connection, "move_deliveries", moves)
     else:
-        for move in moves:
-            execute_rows(connection, "move_deliveries", [move])
+        moved = [row for move in moves for row in execute_rows(connection, "move_deliveries", [move])]
+    settle(connection, {Line(*row) for row in moved if row[1] is not None}, now=now)
 
 
 def _note_failing(connection: sqlite3.Connection, changes: Mapping[str, int | None]) -> None:
@@ -106,26 +110,30 @@ def change(connection: sqlite3.Connection, delivery_id: str, happening: Happenin
     delivery = find(connection, delivery_id)
     if delivery is None:
         raise NotFound(f"There is no delivery {delivery_id}.")
-    state = after(delivery.state, happening)
+    state, line = after(delivery.state, happening), line_of(connection, delivery_id)
     if state is State.PENDING:
-        state = _sendable(connection, delivery, state)
+        state, line = _sendable(connection, delivery, state)
     connection.execute(
-        sql("change_delivery"), (state.value, _due(state, now), now, happening is Happening.RESENT, delivery_id)
+        sql("change_delivery"), (state.value, _due(state, now), now, happening is Happening.RESENT, line, delivery_id)
     )
+    if line is not None:
+        settle(connection, {Line(delivery.endpoint_id, line)}, now=now)
     changed = find(connection, delivery_id)
     assert changed is not None
     return changed
 
 
-def _sendable(connection: sqlite3.Connection, delivery: Delivery, state: State) -> State:
-    """The state in which it waits to be sent, held if its endpoint is disabled. Raises `Conflict` if it never can be:
-    it would wait for ever, and keep its event from being trimmed."""
-    if connection.execute(sql("is_blank"), (delivery.seq,)).fetchone()[0]:
+def _sendable(connection: sqlite3.Connection, delivery: Delivery, state: State) -> tuple[State, str | None]:
+    """The state in which it waits to be sent, held if its endpoint is disabled, and its line. Raises `Conflict` if it
+    never can be: it would wait for ever, and keep its event from being trimmed."""
+    is_blank, channel = connection.execute(sql("is_blank"), (delivery.seq,)).fetchone()
+    if is_blank:
         raise Conflict(f"The data of event {delivery.event_id} is no longer kept, so it cannot be sent again.")
-    endpoint = connection.execute(sql("endpoint_enabled"), (delivery.endpoint_id,)).fetchone()
-    if endpoint is None:
+    row = connection.execute(sql("endpoint_document"), (delivery.endpoint_id,)).fetchone()
+    if row is None:
         raise Conflict(f"The endpoint {delivery.endpoint_id} was deleted.")
-    return state if endpoint[0] else after(state, Happening.HELD)
+    endpoint = msgspec.json.decode(row[0], type=Endpoint)
+    return state if endpoint.enabled else after(state, Happening.HELD), endpoint.line_of(channel)
 
 
 def change_endpoint(connection: sqlite3.Connection, endpoint_id: str, happening: Happening, *, now: int) -> None:
@@ -135,6 +143,8 @@ def change_endpoint(connection: sqlite3.Connection, endpoint_id: str, happening:
     connection.execute(
         sql("change_endpoint_deliveries"), (state.value, _due(state, now), now, endpoint_id, json.dumps(sources))
     )
+    if state is State.PENDING:
+        line_up_endpoint(connection, endpoint_id, now=now)
 
 
 def _due(state: State, now: int) -> int | None:

@@ -18,6 +18,7 @@ from hookbrook.core.cursor import Epoch, Epochs
 from hookbrook.core.delivery import NewDelivery, State
 from hookbrook.core.event import Appended, Event, NewEvent
 from hookbrook.store.base import IdConflict, Page, Query, StaleRouting
+from hookbrook.store.sqlite.lines import Line, line_up
 from hookbrook.store.sqlite.sql import Row, execute_rows, sql
 from hookbrook.store.sqlite.writer import AppendJob
 
@@ -155,6 +156,7 @@ class _Rows:
         self._events: list[Row] = []
         self._channels: list[Row] = []
         self._deliveries: list[Row] = []
+        self._lines: set[Line] = set()
 
     def add(self, batch: Batch, seen: dict[Key, tuple[int, str, bytes]]) -> list[Appended]:
         """All events of the batch, or none of them: raises `IdConflict` and leaves everything as it was."""
@@ -230,15 +232,22 @@ class _Rows:
         )
 
     def _add_delivery(self, delivery: NewDelivery, tenant: str, seq: int) -> None:
-        state, due = (State.HELD, None) if delivery.held else (State.PENDING, self._wall)
+        state, due, line = (State.HELD if delivery.held else State.PENDING), self._wall, delivery.line
+        if line is not None:
+            self._lines.add(Line(delivery.endpoint_id, line))
         self._deliveries.append(
-            (delivery.id, tenant, seq, delivery.endpoint_id, state.value, 0, due, self._wall, self._wall)
+            (
+                *(delivery.id, tenant, seq, delivery.endpoint_id, line, state.value, 0),
+                None if delivery.held or line is not None else due,
+                *(self._wall, self._wall),
+            )
         )
 
     def insert(self, connection: sqlite3.Connection) -> None:
         execute_rows(connection, "insert_events", self._events)
         execute_rows(connection, "insert_event_channels", self._channels)
         execute_rows(connection, "insert_deliveries", self._deliveries)
+        line_up(connection, self._lines, now=self._wall)
 
 
 def event_of(row: Sequence[Any], epochs: Epochs) -> Event:

@@ -10,7 +10,7 @@ VALUES {rows};
 INSERT INTO event_channel (tenant, channel, seq) VALUES {rows};
 
 -- insert_deliveries --
-INSERT INTO delivery (id, tenant, seq, endpoint_id, state, attempts, next_at, created, updated) VALUES {rows};
+INSERT INTO delivery (id, tenant, seq, endpoint_id, line, state, attempts, next_at, created, updated) VALUES {rows};
 
 -- find_seen --
 -- Which of these (tenant, scope, dedupe) the log already has.
@@ -99,7 +99,7 @@ DELETE FROM event WHERE seq IN ({rows});
 
 -- due_deliveries --
 -- First attempts (0) or retries (1), written as the index is.
-SELECT id, attempts - spared, seq FROM delivery
+SELECT id, attempts - spared, seq, line FROM delivery
 WHERE endpoint_id = ? AND (attempts > spared) = ? AND state = 'pending' AND next_at <= ? ORDER BY next_at LIMIT ?;
 
 -- events_by_seq --
@@ -108,18 +108,21 @@ SELECT {columns} FROM event WHERE seq IN ({rows});
 -- next_due --
 -- Steps from each endpoint to the next by the index, so that a backlog of millions costs no more than one delivery.
 WITH RECURSIVE each (endpoint_id) AS (
-    SELECT min(endpoint_id) FROM delivery WHERE state = 'pending'
+    SELECT min(endpoint_id) FROM delivery WHERE state = 'pending' AND next_at IS NOT NULL
     UNION ALL
-    SELECT (SELECT min(endpoint_id) FROM delivery WHERE state = 'pending' AND endpoint_id > each.endpoint_id)
+    SELECT (
+        SELECT min(endpoint_id) FROM delivery
+        WHERE state = 'pending' AND next_at IS NOT NULL AND endpoint_id > each.endpoint_id
+    )
     FROM each WHERE endpoint_id IS NOT NULL
 )
 SELECT endpoint_id, (
     SELECT min(next_at) FROM (
         SELECT min(next_at) AS next_at FROM delivery
-        WHERE endpoint_id = each.endpoint_id AND (attempts > spared) = 0 AND state = 'pending'
+        WHERE endpoint_id = each.endpoint_id AND (attempts > spared) = 0 AND state = 'pending' AND next_at IS NOT NULL
         UNION ALL
         SELECT min(next_at) FROM delivery
-        WHERE endpoint_id = each.endpoint_id AND (attempts > spared) = 1 AND state = 'pending'
+        WHERE endpoint_id = each.endpoint_id AND (attempts > spared) = 1 AND state = 'pending' AND next_at IS NOT NULL
     )
 ) FROM each WHERE endpoint_id IS NOT NULL;
 
@@ -127,10 +130,10 @@ SELECT endpoint_id, (
 -- Both ends of the index, instead of all that lies between them.
 SELECT min(next_at) FROM (
     SELECT min(next_at) AS next_at FROM delivery
-    WHERE endpoint_id = ?1 AND (attempts > spared) = 0 AND state = 'pending'
+    WHERE endpoint_id = ?1 AND (attempts > spared) = 0 AND state = 'pending' AND next_at IS NOT NULL
     UNION ALL
     SELECT min(next_at) FROM delivery
-    WHERE endpoint_id = ?1 AND (attempts > spared) = 1 AND state = 'pending'
+    WHERE endpoint_id = ?1 AND (attempts > spared) = 1 AND state = 'pending' AND next_at IS NOT NULL
 );
 
 -- insert_attempts --
@@ -141,12 +144,12 @@ INSERT INTO attempt (delivery_id, id, started, duration, address, status, error,
 SELECT * FROM made WHERE EXISTS (SELECT 1 FROM delivery WHERE delivery.id = made.column1);
 
 -- move_deliveries --
--- The result of attempts. A delivery that somebody cancelled meanwhile keeps its state.
+-- The result of attempts, and the lines that it concerns. A delivery that somebody cancelled meanwhile keeps its state.
 UPDATE delivery
 SET attempts = attempts + 1, last_status = outcome.column4, last_error = outcome.column5, updated = outcome.column6,
     state = CASE WHEN state = 'pending' THEN outcome.column2 ELSE state END,
     next_at = CASE WHEN state = 'pending' THEN outcome.column3 ELSE next_at END
-FROM (VALUES {rows}) AS outcome WHERE delivery.id = outcome.column1;
+FROM (VALUES {rows}) AS outcome WHERE delivery.id = outcome.column1 RETURNING delivery.endpoint_id, delivery.line;
 
 -- endpoints_failing --
 -- Except those that were deleted meanwhile, which nobody would ever forget.
@@ -165,18 +168,64 @@ SELECT endpoint_id, since FROM failing;
 -- failing_since_of --
 SELECT endpoint_id, since FROM failing WHERE endpoint_id IN (SELECT value FROM json_each(?));
 
--- endpoint_enabled --
-SELECT json_extract(document, '$.enabled') FROM record WHERE kind = 'endpoint' AND id = ?;
+-- endpoint_document --
+SELECT document FROM record WHERE kind = 'endpoint' AND id = ?;
 
 -- is_blank --
-SELECT data IS NULL FROM event WHERE seq = ?;
+-- And the home channel.
+SELECT data IS NULL, channel FROM event WHERE seq = ?;
 
 -- change_delivery --
-UPDATE delivery SET state = ?, next_at = ?, updated = ?, spared = iif(?, attempts, spared) WHERE id = ?;
+UPDATE delivery SET state = ?, next_at = ?, updated = ?, spared = iif(?, attempts, spared), line = ? WHERE id = ?;
 
 -- change_endpoint_deliveries --
 -- Hold, release or cancel everything that one endpoint is owed.
 UPDATE delivery SET state = ?, next_at = ?, updated = ? WHERE endpoint_id = ? AND state IN (SELECT value FROM json_each(?));
+
+-- line_of --
+SELECT line FROM delivery WHERE id = ?;
+
+-- line_up --
+-- Of each of these (endpoint, line, now), let the first that is pending be due, now unless its time is known already.
+UPDATE delivery SET next_at = first.now
+FROM (
+    SELECT column3 AS now, (
+        SELECT id FROM delivery WHERE endpoint_id = column1 AND line = column2 AND state = 'pending'
+        ORDER BY seq, id LIMIT 1
+    ) AS id
+    FROM (VALUES {rows})
+) AS first WHERE delivery.id = first.id AND delivery.next_at IS NULL;
+
+-- step_back --
+-- What has a time although something stands before it in its line: that was sent again by somebody.
+UPDATE delivery SET next_at = NULL
+WHERE id IN (
+    SELECT later.id FROM (VALUES {rows}) AS touched CROSS JOIN delivery AS later
+    ON later.endpoint_id = touched.column1 AND later.line = touched.column2
+    AND later.state = 'pending' AND later.line IS NOT NULL AND later.next_at IS NOT NULL
+    WHERE later.id <> (
+        SELECT id FROM delivery AS earlier
+        WHERE earlier.endpoint_id = later.endpoint_id AND earlier.line = later.line AND earlier.state = 'pending'
+        ORDER BY seq, id LIMIT 1
+    )
+);
+
+-- line_up_endpoint --
+-- As the two above, for all lines of one endpoint. A bare column beside min() is that of the row with the minimum.
+UPDATE delivery SET next_at = iif(next_at IS NULL, ?2, NULL)
+WHERE endpoint_id = ?1 AND state = 'pending' AND line IS NOT NULL AND (next_at IS NULL) = (id IN (
+    SELECT id FROM (
+        SELECT id, min(seq) FROM delivery
+        WHERE endpoint_id = ?1 AND state = 'pending' AND line IS NOT NULL GROUP BY line
+    )
+));
+
+-- change_lines --
+-- What an endpoint is owed has to wait by another rule from now on. Those that wait for none any more are due.
+UPDATE delivery
+SET line = CASE ?2 WHEN 'channel' THEN (SELECT channel FROM event WHERE event.seq = delivery.seq) WHEN 'all' THEN '' END,
+    next_at = iif(state = 'pending', coalesce(next_at, ?3), NULL)
+WHERE endpoint_id = ?1 AND state IN ('pending', 'held');
 
 -- find_deliveries --
 SELECT d.id, d.tenant, d.seq, e.id, e.type, d.endpoint_id, d.state, d.attempts, d.next_at, d.created, d.updated,

@@ -12,6 +12,7 @@ from hookbrook.core.source import Source
 from hookbrook.errors import Conflict
 from hookbrook.store.base import R
 from hookbrook.store.sqlite.deliveries import change_endpoint, forget_failing
+from hookbrook.store.sqlite.lines import change_lines
 from hookbrook.store.sqlite.sql import sql
 
 KINDS: dict[type[Any], str] = {Source: "source", Endpoint: "endpoint", ApiKey: "key"}
@@ -49,6 +50,8 @@ def save(connection: sqlite3.Connection, record: R, *, now: int) -> R:
         change_endpoint(connection, record.id, happening, now=now)
         if record.enabled:
             forget_failing(connection, record.id)
+    if isinstance(record, Endpoint) and isinstance(before, Endpoint) and before.ordering != record.ordering:
+        change_lines(connection, record.id, record.ordering, now=now)
     return record
 
 
