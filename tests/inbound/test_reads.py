@@ -22,7 +22,7 @@ def body(*names: str) -> Reads:
     [
         ("body.type", body("type")),
         ("body.event.type || body.type", body("event", "type")),
-        ("join('.', [headers.a, body.b][?@])", Reads(headers=True, body=frozenset("b"))),
+        ("join('.', [headers.a, body.b][?@])", Reads(headers=frozenset("a"), body=frozenset("b"))),
         ("body.a[0].b[?c == 'd'] | [0]", body("a")),
         ("body.{x: a, y: query}", body("a", "query")),
         ("sort_by(body.a, &body.b)[0]", body("a")),

@@ -5,10 +5,10 @@ same for one event and for many. Its bytes are those that arrived, and are not w
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from hashlib import sha256
 
 import msgspec
+from msgspec.structs import replace
 
 from hookbrook.inbound.recipe import Row
 from hookbrook.inbound.request import FORM_TYPE, Request

@@ -80,6 +80,11 @@ def is_at(url: str, hosts: Sequence[str]) -> bool:
     return parts.scheme == "https" and port in (None, 443) and is_ours
 
 
+def topic_of(request: Request) -> str:
+    """The topic that a message says it is of; empty if it says none."""
+    return _text(request, "TopicArn")
+
+
 def prove_certificate(
     recipe: Certificate, secrets: Sequence[str], request: Request, now: float, certificate: bytes | None
 ) -> Proof:

@@ -36,18 +36,26 @@ _Path = tuple[str, ...]
 class Reads:
     """What of `{headers, query, body}` is looked at."""
 
-    headers: bool = False
+    #: Names of headers; None: all of them.
+    headers: frozenset[str] | None = frozenset()
     query: bool = False
     #: Names of the body's members; None: the whole body.
     body: frozenset[str] | None = frozenset()
 
     def __or__(self, other: "Reads") -> "Reads":
-        body = None if self.body is None or other.body is None else self.body | other.body
-        return Reads(headers=self.headers or other.headers, query=self.query or other.query, body=body)
+        return Reads(
+            headers=_both(self.headers, other.headers),
+            query=self.query or other.query,
+            body=_both(self.body, other.body),
+        )
+
+
+def _both(names: frozenset[str] | None, others: frozenset[str] | None) -> frozenset[str] | None:
+    return None if names is None or others is None else names | others
 
 
 NOTHING = Reads()
-EVERYTHING = Reads(headers=True, query=True, body=None)
+EVERYTHING = Reads(headers=None, query=True, body=None)
 
 
 def of_expression(text: str) -> Reads:
@@ -63,8 +71,10 @@ def of_expression(text: str) -> Reads:
 def of_path(path: _Path) -> Reads:
     """What is looked at by following names from the document."""
     match path:
-        case ("headers", *_):
-            return Reads(headers=True)
+        case ("headers", name, *_):
+            return Reads(headers=frozenset((name,)))
+        case ("headers",):
+            return Reads(headers=None)
         case ("query", *_):
             return Reads(query=True)
         case ("body", name, *_):

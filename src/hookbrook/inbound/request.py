@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
@@ -23,9 +22,8 @@ FORM_TYPE = b"application/x-www-form-urlencoded"
 MAX_DECODERS = 1_024
 
 
-# Not slotted: each view is worked out at most once, and kept beside the fields.
-@dataclass(frozen=True, kw_only=True)
-class Request:
+# `dict`: each view is worked out at most once, and kept beside the fields.
+class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A request as it came from the network; nothing here raises, whatever its bytes are."""
 
     method: str
@@ -33,6 +31,8 @@ class Request:
     url: str = ""
     #: In the order received; names in any case.
     headers: Sequence[tuple[bytes, bytes]] = ()
+    #: Whether all names are in lower case, as ASGI has them: a few look-ups then need no index.
+    lowered: bool = False
     #: What follows the question mark, without it.
     query: bytes = b""
     #: The raw body, after transfer coding and before content coding.
@@ -42,14 +42,19 @@ class Request:
 
     def header(self, name: bytes) -> Sequence[bytes]:
         """The values of every header of this name (in lower case), in order, without white space around them."""
+        if self.lowered:
+            return [value.strip() for key, value in self.headers if key == name]
         return self._headers.get(name, ())
 
     @cached_property
-    def _headers(self) -> Mapping[bytes, list[bytes]]:
-        found: dict[bytes, list[bytes]] = {}
+    def _headers(self) -> Mapping[bytes, Sequence[bytes]]:
+        found: dict[bytes, Sequence[bytes]] = {name.lower(): (value.strip(),) for name, value in self.headers}
+        if len(found) == len(self.headers):
+            return found
+        repeated: dict[bytes, list[bytes]] = {}
         for name, value in self.headers:
-            found.setdefault(name.lower(), []).append(value.strip())
-        return found
+            repeated.setdefault(name.lower(), []).append(value.strip())
+        return repeated
 
     @cached_property
     def json(self) -> Any:
@@ -102,17 +107,22 @@ class Request:
     def document_of(self, reads: Reads) -> Mapping[str, Any]:
         """The same with only what `reads` names."""
         return {
-            "headers": self._header_texts if reads.headers else {},
+            "headers": self._header_texts(reads.headers),
             "query": self._query_texts if reads.query else {},
             "body": self._document_body(reads.body),
         }
 
-    @cached_property
-    def _header_texts(self) -> Mapping[str, str]:
+    def _header_texts(self, names: frozenset[str] | None) -> Mapping[str, str]:
+        """The headers of these names, or all; credentials are left out."""
+        if names is None:
+            found = self._headers
+        else:
+            keys = [name.encode("utf-8", "replace") for name in names]
+            found = {key: values for key in keys if (values := self.header(key))}
         return {
-            name.decode("latin-1"): b", ".join(values).decode("latin-1")
-            for name, values in self._headers.items()
-            if name not in PRIVATE_HEADERS
+            key.decode("latin-1"): (values[0] if len(values) == 1 else b", ".join(values)).decode("latin-1")
+            for key, values in found.items()
+            if key not in PRIVATE_HEADERS
         }
 
     @cached_property

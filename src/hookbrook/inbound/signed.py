@@ -2,7 +2,7 @@
 
 import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import ClassVar, Literal
@@ -41,14 +41,14 @@ class Message:
         {"b": "body", "form": "body", "t": "timestamp", "id": "id", "u": "url", "m": "method"}
     )
 
-    __slots__ = ("_literals", "_names", "_places", "covers", "text", "variables")
+    __slots__ = ("_is_body", "_literals", "_pairs", "_places", "covers", "text", "variables")
 
     def __init__(self, text: str) -> None:
         pieces = VARIABLE.split(text)
         self._literals = tuple(piece.encode() for piece in pieces[::2])
-        self._names = tuple(pieces[1::2])
+        self._is_body = text == "{b}"
         self.text = text
-        self.variables = frozenset(self._names)
+        self.variables = frozenset(pieces[1::2])
         self._places = {name: parse_place(name) for name in self.variables if name.startswith(("json:", "header:"))}
         if unknown := self.variables - self.VARIABLES.keys() - self._places.keys():
             raise ValueError(
@@ -57,6 +57,7 @@ class Message:
             )
         if not self.variables:
             raise ValueError("a signed string without a variable would be the same for every request")
+        self._pairs = tuple(zip(map(self._getter, pieces[1::2]), self._literals[1:], strict=True))
         #: What a signature over this protects. `fields`: only those members of the body that are named here.
         self.covers = self._covers()
 
@@ -79,35 +80,39 @@ class Message:
             found.append("fields")
         return tuple(dict.fromkeys(found))
 
-    def render(self, request: Request, *, timestamp: bytes, id_: bytes) -> bytes:
-        if self.text == "{b}":
+    def render(self, request: Request, timestamp: bytes, id_: bytes) -> bytes:
+        if self._is_body:
             return request.body  # spares a copy of what may be 25 MB
         joined = [self._literals[0]]
-        for name, literal in zip(self._names, self._literals[1:], strict=True):
-            joined += (self._value(name, request, timestamp, id_), literal)
+        for value, literal in self._pairs:
+            joined += (value(request, timestamp, id_), literal)
         return b"".join(joined)
 
-    def _value(self, name: str, request: Request, timestamp: bytes, id_: bytes) -> bytes:
-        match name:
-            case "b":
-                return request.body
-            case "t":
-                return timestamp
-            case "id":
-                return id_
-            case "u":
-                return request.url.encode("utf-8", "replace")
-            case "m":
-                return request.method.encode("utf-8", "replace")
-            case "form":
-                return _sorted_form(request)
-        return next(iter(self._places[name].values(request)), b"")
+    def _getter(self, name: str) -> "_Getter":
+        if name in _GETTERS:
+            return _GETTERS[name]
+        place = self._places[name]
+        return lambda request, _timestamp, _id: next(iter(place.values(request)), b"")
+
+
+#: Value of a variable, from the request, its timestamp and its id.
+_Getter = Callable[[Request, bytes, bytes], bytes]
 
 
 def _sorted_form(request: Request) -> bytes:
     # Twilio and Mandrill; Twilio's code sorts a repeated field's values too, and takes each value once.
     fields = sorted(request.form_fields.items())
     return "".join(name + value for name, values in fields for value in sorted(set(values))).encode("utf-8", "replace")
+
+
+_GETTERS: Mapping[str, _Getter] = {
+    "b": lambda request, _timestamp, _id: request.body,
+    "t": lambda _request, timestamp, _id: timestamp,
+    "id": lambda _request, _timestamp, id_: id_,
+    "u": lambda request, _timestamp, _id: request.url.encode("utf-8", "replace"),
+    "m": lambda request, _timestamp, _id: request.method.encode("utf-8", "replace"),
+    "form": lambda request, _timestamp, _id: _sorted_form(request),
+}
 
 
 # `dict`: the texts are kept as bytes beside the fields.
@@ -138,27 +143,27 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             return self.places[0].values(request)
         return [value for place in self.places for value in place.values(request)]
 
-    def items(self, values: Sequence[bytes], name: str) -> Sequence[bytes]:
-        """The items of this name, undecoded and at most `MAX_SIGNATURES`."""
-        pieces = values
-        if self.separator:
-            pieces = [piece for value in values for piece in value.split(self._separator, 2 * MAX_SIGNATURES)]
-        if self.assign:
-            start = name.encode() + self._assign
-            stripped = [piece.strip() for piece in pieces[: 2 * MAX_SIGNATURES]]
-            pieces = [piece[len(start) :] for piece in stripped if piece.startswith(start)]
-        return pieces[:MAX_SIGNATURES]
+    def pieces(self, values: Sequence[bytes]) -> Sequence[bytes]:
+        """The values, or the items of the lists that they are; at most twice `MAX_SIGNATURES`."""
+        separator, limit = self._separator, 2 * MAX_SIGNATURES
+        if not separator:
+            return values[:limit]
+        if len(values) == 1:
+            return [piece.strip() for piece in values[0].split(separator, limit)]
+        return [piece.strip() for value in values for piece in value.split(separator, limit)][:limit]
 
-    def decoded(self, values: Sequence[bytes]) -> Sequence[bytes]:
-        """The signatures as bytes; what is not written as the row says is left out."""
-        items, prefix = self.items(values, self.name), self._prefix
-        if prefix:
-            items = [item[len(prefix) :] for item in items if item.startswith(prefix)]
-        return [signature for text in items if (signature := decode(text, self.encoding))]
+    def start_of(self, name: str) -> bytes:
+        """What a piece begins with that is the item of this name."""
+        return name.encode() + self._assign
+
+    def decoded(self, pieces: Sequence[bytes]) -> Sequence[bytes]:
+        """The signatures among the pieces as bytes; what is not written as the row says is left out."""
+        encoding = self.encoding
+        return [signature for text in items(pieces, self._start) if (signature := decode(text, encoding))]
 
     @cached_property
-    def _prefix(self) -> bytes:
-        return self.prefix.encode()
+    def _start(self) -> bytes:
+        return self.start_of(self.name) + self.prefix.encode()
 
     @cached_property
     def _separator(self) -> bytes:
@@ -167,6 +172,12 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @cached_property
     def _assign(self) -> bytes:
         return self.assign.encode()
+
+
+def items(pieces: Sequence[bytes], start: bytes) -> Sequence[bytes]:
+    """The rest of those pieces that begin so, at most `MAX_SIGNATURES`."""
+    length = len(start)
+    return [piece[length:] for piece in pieces if piece.startswith(start)][:MAX_SIGNATURES]
 
 
 class Timestamp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -191,14 +202,15 @@ class Timestamp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def check(self, text: bytes, now: float) -> int:
         """The time in seconds since 1970; raises `Refusal` if it is none, or outside the window at `now`."""
-        sent_at = self._seconds(text)
+        sent_at = self.seconds(text)
         if now - sent_at > self.past_s:
             raise Refusal(Reason.TOO_OLD, f"The timestamp is older than {self.past_s} s.")
         if sent_at - now > self.future_s:
             raise Refusal(Reason.IN_THE_FUTURE, f"The timestamp is more than {self.future_s} s in the future.")
         return int(sent_at)
 
-    def _seconds(self, text: bytes) -> float:
+    def seconds(self, text: bytes) -> float:
+        """The time in seconds since 1970; raises `Refusal` if it is none."""
         if self.unit == "iso":
             try:
                 return parse_time(text.decode("latin-1"), "timestamp") / 1_000_000

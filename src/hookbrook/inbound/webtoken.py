@@ -42,6 +42,15 @@ def prove_jwt(recipe: Jwt, keys: Iterable[tuple[int, bytes]], request: Request, 
     return Proof(secret=secret, timestamp=sent_at, id=id_ if isinstance(id_, str) else None)
 
 
+def claimed_time(recipe: Jwt, request: Request) -> float | None:
+    """The time that the token says it was made at, or else the last at which it holds; None if it says neither."""
+    try:
+        claims = _object(recipe, _token(recipe, request).split(b".")[1])
+    except Refusal:
+        return None
+    return next((time for name in ("iat", "nbf", "exp") if (time := _number(claims.get(name))) is not None), None)
+
+
 def _token(recipe: Jwt, request: Request) -> bytes:
     place = recipe.places[0]
     values = first_present(recipe.places, request)

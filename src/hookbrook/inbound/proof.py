@@ -1,0 +1,232 @@
+"""A recipe and the secrets of a source, worked out once into a function that judges requests.
+
+What depends on the row and the secrets alone (decoded keys, the pieces of the signed string, the bytes before a
+signature) is done when a source is first asked; a request then costs little beside its HMAC. The order in each function
+is that of cost and of what may be told: is there a secret at all, is the proof there and readable, is the time within
+the window, does the proof hold. Digests are compared decoded and in constant time, all of them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from hmac import compare_digest
+from hmac import digest as hmac_digest
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from hookbrook.inbound.recipe import VERIFY_TOKEN, Hmac, Jwt, PublicKey, Row, Token, Unsigned
+from hookbrook.inbound.request import Request
+from hookbrook.inbound.signed import Hash, Timestamp, decode, first_present, items
+from hookbrook.inbound.verdict import Proof, Reason, Refusal, mismatch, no_secret, only, sentence
+from hookbrook.inbound.webtoken import prove_jwt
+
+#: Judges a request that arrived at a time (seconds since 1970); raises `Refusal`.
+Prove = Callable[[Request, float], Proof]
+#: The signatures of a request, the string that they should sign, and the time in it.
+_Signed = tuple[Sequence[bytes], bytes, int | None]
+#: Whether a signature is one of a message.
+_Holds = Callable[[bytes, bytes], bool]
+
+
+def compile_proof(row: Row, secrets: Sequence[str]) -> Prove:
+    """The judge of a row by any of these secrets, for every recipe but that of fetched certificates."""
+    if row.has_verify_token:
+        # Those that only a handshake may show are left out; the others keep their index.
+        secrets = ["" if secret.startswith(VERIFY_TOKEN) else secret for secret in secrets]
+    return _COMPILERS[type(row.verify)](row.verify, secrets)
+
+
+def _hmac(recipe: Hmac, secrets: Sequence[str]) -> Prove:
+    keys = _usable_keys(recipe, secrets)
+    read = _reader(recipe)
+    hash_, body_hash = recipe.hash, recipe.body_hash
+
+    def prove(request: Request, now: float) -> Proof:
+        signatures, message, timestamp = read(request, now)
+        for index, key in keys:
+            digest = hmac_digest(key, message, hash_)
+            matches = False
+            for signature in signatures:
+                matches |= compare_digest(digest, signature)
+            if matches:
+                if body_hash is not None:
+                    _check_body_hash(body_hash, request)
+                return Proof(secret=index, timestamp=timestamp)
+        raise mismatch()
+
+    return prove if keys else _refuse_without_secret
+
+
+def _public_key(recipe: PublicKey, secrets: Sequence[str]) -> Prove:
+    keys = [(index, _verifier(recipe.algorithm, key)) for index, key in _usable_keys(recipe, secrets)]
+    read = _reader(recipe)
+
+    def prove(request: Request, now: float) -> Proof:
+        signatures, message, timestamp = read(request, now)
+        for index, holds in keys:
+            if any(holds(signature, message) for signature in signatures):
+                return Proof(secret=index, timestamp=timestamp)
+        raise mismatch()
+
+    return prove if keys else _refuse_without_secret
+
+
+def _token(recipe: Token, secrets: Sequence[str]) -> Prove:
+    # Hashed first, so that not even the secret's length can be measured.
+    expected = [
+        (index, sha256(secret.encode("utf-8", "replace")).digest()) for index, secret in enumerate(secrets) if secret
+    ]
+    place = recipe.places[0]
+
+    def prove(request: Request, _now: float) -> Proof:
+        values = first_present(recipe.places, request)
+        if not values:
+            raise Refusal(Reason.MISSING_SIGNATURE, sentence(place, "is missing"))
+        shown = [
+            sha256(_shown_token(recipe, value)).digest()
+            for value in (values if recipe.every else (only(values, place),))
+        ]
+        for index, digest in expected:
+            matches = True
+            for value in shown:
+                matches &= compare_digest(digest, value)
+            if matches:
+                return Proof(secret=index)
+        raise Refusal(Reason.MISMATCH, "The secret does not match.")
+
+    return prove if expected else _refuse_without_secret
+
+
+def _jwt(recipe: Jwt, secrets: Sequence[str]) -> Prove:
+    keys = _usable_keys(recipe, secrets)
+    return (lambda request, now: prove_jwt(recipe, keys, request, now)) if keys else _refuse_without_secret
+
+
+def _unsigned(_recipe: Unsigned, _secrets: Sequence[str]) -> Prove:
+    nothing = Proof()
+    return lambda _request, _now: nothing
+
+
+_COMPILERS: Mapping[type, Callable[[Any, Sequence[str]], Prove]] = {
+    Hmac: _hmac,
+    PublicKey: _public_key,
+    Token: _token,
+    Jwt: _jwt,
+    Unsigned: _unsigned,
+}
+
+
+def _refuse_without_secret(_request: Request, _now: float) -> Proof:
+    raise no_secret()
+
+
+def _usable_keys(recipe: Hmac | PublicKey | Jwt, secrets: Sequence[str]) -> list[tuple[int, bytes]]:
+    usable = []
+    for index, secret in enumerate(secrets):
+        try:
+            usable.append((index, recipe.key.decode(secret)))
+        except ValueError:
+            continue  # `providers.check_secrets` tells whoever sets it; here it is simply no secret
+    return usable
+
+
+def _reader(recipe: Hmac | PublicKey) -> Callable[[Request, float], _Signed]:
+    signature, rule = recipe.signature, recipe.timestamp
+    place = signature.places[0]
+    values_in, pieces_of, decoded, render = signature.values, signature.pieces, signature.decoded, recipe.message.render
+    read_time = None if rule is None else _time_reader(recipe, rule)
+    has_id = bool(recipe.id)
+
+    def read(request: Request, now: float) -> _Signed:
+        values = values_in(request)
+        if not values:
+            raise Refusal(Reason.MISSING_SIGNATURE, sentence(place, "is missing"))
+        pieces = pieces_of(values)
+        signatures = decoded(pieces)
+        if not signatures:
+            raise Refusal(Reason.MALFORMED_SIGNATURE, sentence(place, "holds no signature of the expected form"))
+        id_ = _read_id(recipe, request) if has_id else b""
+        if rule is None or read_time is None:
+            return signatures, render(request, b"", id_), None
+        raw_time = read_time(request, pieces)
+        timestamp = rule.check(raw_time, now)
+        return signatures, render(request, raw_time, id_), timestamp
+
+    return read
+
+
+def _read_id(recipe: Hmac | PublicKey, request: Request) -> bytes:
+    values = first_present(recipe.id, request)
+    if not values or not values[0]:
+        raise Refusal(Reason.MISSING_ID, sentence(recipe.id[0], "is missing"))
+    return only(values, recipe.id[0])
+
+
+def _time_reader(recipe: Hmac | PublicKey, rule: Timestamp) -> Callable[[Request, Sequence[bytes]], bytes]:
+    """Finds the text of the time, in the request or among the pieces of its signature."""
+    if rule.item:
+        start = recipe.signature.start_of(rule.item)
+        place, missing = recipe.signature.places[0], f"holds no {start.decode()}"
+        find: Callable[[Request, Sequence[bytes]], Sequence[bytes]] = lambda _, pieces: items(pieces, start)  # noqa: E731
+    else:
+        place, missing = rule.places[0], "is missing"
+        find = lambda request, _: first_present(rule.places, request)  # noqa: E731
+
+    def read(request: Request, pieces: Sequence[bytes]) -> bytes:
+        found = find(request, pieces)
+        if not found:
+            raise Refusal(Reason.MISSING_TIMESTAMP, sentence(place, missing))
+        return only(found, place)
+
+    return read
+
+
+def _check_body_hash(rule: Hash, request: Request) -> None:
+    # The fields of a form are in the signed string itself.
+    if request.is_form or not request.body:
+        return
+    values = rule.place.values(request)
+    if not values:
+        raise Refusal(Reason.MISSING_SIGNATURE, sentence(rule.place, "is missing"))
+    if not compare_digest(decode(only(values, rule.place), rule.encoding), sha256(request.body).digest()):
+        raise mismatch()
+
+
+def _shown_token(recipe: Token, value: bytes) -> bytes:
+    if recipe.scheme:
+        scheme, _, value = value.partition(b" ")
+        if scheme.lower() != recipe.scheme.lower().encode():
+            raise Refusal(Reason.MALFORMED_SIGNATURE, sentence(recipe.places[0], f"is not {recipe.scheme}"))
+    return decode(value.strip(), "base64") if recipe.encoding == "base64" else value.strip()
+
+
+def _verifier(algorithm: str, key: bytes) -> _Holds:
+    """A key that is none, or of another kind, holds for nothing."""
+    try:
+        verify = _verifying(algorithm, key)
+    except (UnsupportedAlgorithm, ValueError):
+        return lambda _signature, _message: False
+
+    def holds(signature: bytes, message: bytes) -> bool:
+        try:
+            verify(signature, message)
+        except (InvalidSignature, UnsupportedAlgorithm, ValueError):
+            return False
+        return True
+
+    return holds
+
+
+def _verifying(algorithm: str, key: bytes) -> Callable[[bytes, bytes], None]:
+    """Raises ValueError for a key that is none."""
+    if algorithm == "ed25519":
+        return ed25519.Ed25519PublicKey.from_public_bytes(key).verify
+    public = load_der_public_key(key)
+    if algorithm == "ecdsa_p256" and isinstance(public, ec.EllipticCurvePublicKey):
+        return lambda signature, message: public.verify(signature, message, ec.ECDSA(SHA256()))
+    if algorithm == "rsa_sha256" and isinstance(public, rsa.RSAPublicKey):
+        return lambda signature, message: public.verify(signature, message, padding.PKCS1v15(), SHA256())
+    raise ValueError(f"this is no key of {algorithm}")
