@@ -187,6 +187,31 @@ async def test_routes_are_all_endpoints_and_their_version_read_together(
         assert await store.routes() == (version, endpoints)
 
 
+async def test_what_changed_since_a_routing_version_is_told_as_it_is_now(store: Store) -> None:
+    version, _ = await store.routes()
+    kept, gone, late = endpoint("ep_kept"), endpoint("ep_gone"), endpoint("ep_late")
+    await store.save(kept)
+    await store.save(gone)
+    between, _ = await store.routes()
+    kept = await store.save(replace(kept, url="https://example.com/new", revision=2))
+    await store.delete(Endpoint, gone.id)
+    await store.save(late)
+    now, _ = await store.routes()
+    for since, saved, deleted in (
+        (version, [kept, late], [gone.id]),
+        (between, [kept, late], [gone.id]),
+        (now - 1, [late], []),
+        (now, [], []),
+    ):
+        changed = await store.rerouted(since)
+        if changed is None:  # a backend may have forgotten
+            continue
+        assert changed.version == now
+        assert sorted(changed.saved, key=lambda each: each.id) == saved
+        assert list(changed.deleted) == deleted
+    assert await store.rerouted(now + 1) is None
+
+
 async def test_while_endpoints_change_each_version_has_one_set_of_routes(store: Store) -> None:
     seen: dict[int, list[Endpoint]] = {}
 

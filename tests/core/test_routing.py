@@ -1,9 +1,9 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hookbrook.core.channel import matches_any
 from hookbrook.core.endpoint import Endpoint
-from hookbrook.core.routing import Routes
+from hookbrook.core.routing import FEW, Rerouted, Routes
 
 _names = st.sampled_from(["a", "a.b", "a.b.c", "b", "hookbrook.x"])
 _patterns = st.sampled_from(["*", "a", "a*", "a.*", "a.b*", "b", "hookbrook.*", "h*"])
@@ -47,3 +47,42 @@ def test_an_endpoint_that_names_our_own_types_and_no_channel_is_told_of_operatio
     endpoints = [endpoint(0, types=types), endpoint(1), endpoint(2, types=types, channels=("a*",))]
     owed = Routes(1, endpoints).owed("default", ("hookbrook.ops",), "hookbrook.endpoint.disabled")
     assert [each.id for each in owed] == ["ep_0"]
+
+
+_many = st.lists(
+    st.tuples(st.integers(0, FEW + 4), _tenants, st.lists(_patterns, max_size=2), st.lists(_patterns, max_size=2))
+    | st.integers(0, FEW + 4),
+    max_size=2 * FEW,
+)
+
+
+@settings(max_examples=50)
+@given(_many, _tenants, st.lists(_names, min_size=1, max_size=2), _names)
+def test_routes_that_were_changed_are_those_that_would_be_read_anew(
+    steps: list[tuple[int, str, list[str], list[str]] | int], tenant: str, channels: list[str], type_: str
+) -> None:
+    """A step saves an endpoint or deletes one."""
+    changed = Routes(0, ())
+    known: dict[str, Endpoint] = {}
+    for version, step in enumerate(steps, 1):
+        if isinstance(step, int):
+            before = known.pop(f"ep_{step}", None)
+            told = changed.change(version, (), (f"ep_{step}",))
+            assert told == ([] if before is None else [Rerouted(before, None)])
+        else:
+            number, whose, where, what = step
+            saved = endpoint(number, tenant=whose, channels=tuple(where), types=tuple(what))
+            assert changed.change(version, (saved,), ()) == [Rerouted(known.get(saved.id), saved)]
+            known[saved.id] = saved
+    fresh = Routes(len(steps), known.values())
+    assert (changed.version, changed.by_id) == (fresh.version, fresh.by_id)
+    assert changed.owed(tenant, tuple(channels), type_) == fresh.owed(tenant, tuple(channels), type_)
+
+
+def test_nothing_is_left_of_endpoints_that_are_gone() -> None:
+    routes = Routes(0, ())
+    endpoints = [endpoint(number, channels=("a", f"b{number}*"), types=("x", "y*")) for number in range(2 * FEW)]
+    routes.change(1, endpoints, ())
+    routes.change(2, (), [each.id for each in endpoints])
+    assert (routes.by_id, routes._filed) == ({}, {})
+    assert routes._patterns["default"].match(("a", "b1")) == set()

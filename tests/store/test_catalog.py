@@ -8,11 +8,13 @@ from msgspec.structs import replace
 
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.key import ApiKey, Scope
-from hookbrook.core.routing import Routes
+from hookbrook.core.routing import Rerouted
 from hookbrook.core.source import Source
 from hookbrook.errors import Conflict
+from hookbrook.store.base import Reroutes
 from hookbrook.store.catalog import PAGE, Catalog
 from hookbrook.store.sqlite import SqliteStore
+from hookbrook.store.sqlite.registry import REROUTES_KEPT
 
 from .conftest import endpoint, wired
 
@@ -49,12 +51,49 @@ async def test_a_change_is_seen_at_once_and_what_is_gone_is_gone(store: SqliteSt
 
 async def test_listeners_get_the_routes_of_now_and_of_every_change(store: SqliteStore) -> None:
     _, catalog = await wired(store)
-    heard: list[Routes] = []
-    catalog.on_routes(heard.append)
-    await catalog.save(endpoint())
+    await catalog.save(endpoint("ep_0"))
+    heard: list[tuple[int, list[str], list[Rerouted]]] = []
+    catalog.on_routes(lambda routes, changes: heard.append((routes.version, list(routes.by_id), list(changes))))
+    saved = await catalog.save(endpoint())
     await catalog.delete(Endpoint, "ep_1")
-    assert [list(routes.by_id) for routes in heard] == [[], ["ep_1"], []]
-    assert [routes.version for routes in heard] == sorted({routes.version for routes in heard})
+    assert [known for _, known, _ in heard] == [["ep_0"], ["ep_0", "ep_1"], ["ep_0"]]
+    first, second, third = (changes for _, _, changes in heard)
+    assert [each.id for each in first] == ["ep_0"]
+    assert (second, third) == ([Rerouted(None, saved)], [Rerouted(saved, None)])
+    assert [version for version, _, _ in heard] == sorted({version for version, _, _ in heard})
+
+
+async def test_a_change_of_one_endpoint_does_not_read_the_others(tmp_path: Path) -> None:
+    class Counting(SqliteStore):
+        whole = 0
+
+        async def routes(self) -> tuple[int, list[Endpoint]]:
+            self.whole += 1
+            return await super().routes()
+
+    store = Counting(tmp_path / "hookbrook.db")
+    await store.open()
+    _, catalog = await wired(store)
+    assert store.whole == 1
+    for number in range(5):
+        await catalog.save(endpoint(f"ep_{number}"))
+    await catalog.delete(Endpoint, "ep_0")
+    assert (store.whole, sorted(catalog.routes.by_id)) == (1, ["ep_1", "ep_2", "ep_3", "ep_4"])
+    await store.close()
+
+
+async def test_who_is_too_far_behind_to_be_told_what_changed_reads_all(store: SqliteStore) -> None:
+    _, catalog = await wired(store)
+    await catalog.save(endpoint("ep_gone"))
+    kept = [endpoint(f"ep_{number}") for number in range(REROUTES_KEPT)]
+    await store.delete(Endpoint, "ep_gone")
+    await asyncio.gather(*map(store.save, kept))
+    changes: list[Rerouted] = []
+    catalog.on_routes(lambda _, changed: changes.extend(changed))
+    changes.clear()
+    routes = await catalog.refresh_routes()
+    assert routes.by_id == {each.id: each for each in kept}
+    assert {each.id: each.after for each in changes} == {"ep_gone": None, **routes.by_id}
 
 
 class Overtaken(SqliteStore):
@@ -65,8 +104,8 @@ class Overtaken(SqliteStore):
         self.is_overtaking = False
         self.taken, self.late = asyncio.Event(), asyncio.Event()
 
-    async def routes(self) -> tuple[int, list[Endpoint]]:
-        answer = await super().routes()
+    async def rerouted(self, since: int) -> Reroutes | None:
+        answer = await super().rerouted(since)
         if self.is_overtaking and not self.taken.is_set():
             self.taken.set()
             await self.late.wait()
@@ -81,7 +120,6 @@ async def test_routes_that_arrive_late_do_not_replace_newer_ones(tmp_path: Path)
     store.is_overtaking = True
     overtaken = asyncio.create_task(catalog.refresh_routes())
     await store.taken.wait()
-    # The newer routes are empty, which says nothing about their age.
     await catalog.delete(Endpoint, "ep_1")
     store.late.set()
     await overtaken

@@ -23,17 +23,17 @@ All methods belong to one event loop.
 import asyncio
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
 from msgspec.structs import replace
 
 from hookbrook.core.delivery import Happening, NewDelivery, Outcome
+from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import Appended, NewEvent
 from hookbrook.core.fetch import Fetch, FetchError, LocalFault
-from hookbrook.core.routing import Routes
+from hookbrook.core.routing import Rerouted, Routes
 from hookbrook.errors import StoreError
 from hookbrook.outbound.clock import SteadyClock, Timer, Timers
 from hookbrook.outbound.lane import Lane, Owed, Pool
@@ -43,6 +43,7 @@ from hookbrook.outbound.operations import Operations
 from hookbrook.outbound.pace import Pace
 from hookbrook.outbound.pager import Pager
 from hookbrook.outbound.standing import NOT_ITS_FAULT
+from hookbrook.outbound.stats import Stats
 from hookbrook.outbound.verdict import Result, Try, conclude, slow_down
 from hookbrook.store.base import Deliveries
 
@@ -64,27 +65,6 @@ DISABLE_RETRY_S: Final = 5.0
 MIN_FLUSH_S: Final = 2.0
 
 _US: Final = 1_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stats:
-    """The dispatcher's state at one moment, for metrics."""
-
-    #: Endpoints that have something to do.
-    lanes: int
-    #: Attempts under way.
-    in_flight: int
-    #: Deliveries known in memory that wait for a slot, and the bytes of their events.
-    queued: int
-    queued_bytes: int
-    #: Outcomes that wait for the table.
-    unrecorded: int
-    #: Since the start: outcomes by kind, attempts ended by our own errors, failed writes of outcomes, outcomes that
-    #: could not be written.
-    outcomes: Mapping[Happening, int]
-    internal_errors: int
-    record_failures: int
-    set_aside: int
 
 
 class Dispatcher:
@@ -169,27 +149,27 @@ class Dispatcher:
                 lane.offer(Owed.of(new.id, 0, event, new.line))
                 self._pump(lane)
 
-    def routes_changed(self, routes: Routes) -> None:
+    def routes_changed(self, routes: Routes, changes: Sequence[Rerouted]) -> None:
         """Endpoints were saved or deleted (`Catalog.on_routes`)."""
-        before, self._routes = self._routes, routes
-        for lane in list(self._lanes.values()):
-            endpoint = routes.by_id.get(lane.endpoint.id) or replace(lane.endpoint, enabled=False)
-            if endpoint.revision != lane.endpoint.revision or endpoint.enabled != lane.endpoint.enabled:
-                reordered = endpoint.ordering != lane.endpoint.ordering
-                lane.change(endpoint)
-                if reordered or not endpoint.enabled:
-                    lane.drop()
-                if reordered and endpoint.enabled:
-                    lane.look()
-                self._pump(lane)
-        for endpoint_id, endpoint in routes.by_id.items():
-            old = before.by_id.get(endpoint_id)
-            if endpoint.enabled and old is not None and not old.enabled:
-                self._operations.standing.forget(endpoint_id)
-                self.poke(endpoint_id)
-        for endpoint_id in before.by_id.keys() - routes.by_id.keys():
-            self._operations.standing.forget(endpoint_id)
-            self._paces.pop(endpoint_id, None)
+        self._routes = routes
+        for change in changes:
+            before, after = change
+            if before is None:
+                continue
+            lane = self._lanes.get(change.id)
+            if lane is not None:
+                self._change(lane, after or replace(lane.endpoint, enabled=False))
+            if after is None:
+                self._operations.standing.forget(change.id)
+                self._paces.pop(change.id, None)
+            elif after.enabled and not before.enabled:
+                self._operations.standing.forget(change.id)
+                self.poke(change.id)
+
+    def _change(self, lane: Lane, endpoint: Endpoint) -> None:
+        if endpoint.revision != lane.endpoint.revision or endpoint.enabled != lane.endpoint.enabled:
+            lane.change(endpoint)
+            self._pump(lane)
 
     def poke(self, endpoint_id: str) -> None:
         """A person changed what the endpoint is owed (a resend): read the table again."""

@@ -208,11 +208,17 @@ class Lane:
         return queue.more and few and (not queue.entries or self._admits(queue, self._largest))
 
     def change(self, endpoint: Endpoint) -> None:
-        """The endpoint was saved; applies from the next attempt on."""
+        """The endpoint was saved; applies from the next attempt on. What is not under way is given back to the table if
+        the endpoint is disabled now, or orders its deliveries in another way."""
+        reordered = endpoint.ordering != self.endpoint.ordering
         self.endpoint = endpoint
         self.pace.change(endpoint)
         self.ending = False
         self.__dict__.pop("letterhead", None)
+        if reordered or not endpoint.enabled:
+            self.drop()
+        if reordered and endpoint.enabled:
+            self.look()
 
     def offer(self, owed: Owed) -> None:
         """A delivery that was just written to the table."""

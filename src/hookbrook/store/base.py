@@ -10,7 +10,7 @@ Each MUST below has a test in `tests/conformance`, which runs on every backend.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from hookbrook.core.cursor import Epochs
 from hookbrook.core.delivery import Attempt, Delivery, Happening, NewDelivery, Outcome, State
@@ -207,6 +207,15 @@ class Deliveries(Protocol):
         """Oldest first."""
 
 
+class Reroutes(NamedTuple):
+    """The routing version, and what was saved and deleted since an earlier one, read together."""
+
+    version: int
+    saved: Sequence[Endpoint]
+    #: Their ids.
+    deleted: Sequence[str]
+
+
 class Registry(Protocol):
     async def save(self, record: R) -> R:
         """Insert a record of revision 1, or replace the one of the revision before.
@@ -228,6 +237,12 @@ class Registry(Protocol):
 
     async def routes(self) -> tuple[int, list[Endpoint]]:
         """The routing version and all endpoints, read together."""
+
+    async def rerouted(self, since: int) -> Reroutes | None:
+        """What changed after that routing version; None if that is no longer known, and all must be read.
+
+        MUST be as cheap as the changes are few, however many endpoints there are.
+        """
 
     async def secret(self, name: str, fresh: bytes) -> bytes:
         """The installation's secret of that name; the first caller's `fresh` becomes it."""

@@ -4,13 +4,16 @@ It is a copy, and says of what: everything in it was read from the registry, cha
 routes carry the version by which an append finds out that they are old.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.key import ApiKey
-from hookbrook.core.routing import Routes
+from hookbrook.core.routing import Rerouted, Routes
 from hookbrook.core.source import Source
 from hookbrook.store.base import R, Registry
+
+#: Called with the routes and what has just changed in them. Must not block and must not raise.
+RoutesListener = Callable[[Routes, Sequence[Rerouted]], None]
 
 #: Records read per call while loading.
 PAGE = 1000
@@ -24,12 +27,12 @@ class Catalog:
         self.sources: dict[str, Source] = {}
         #: by hash
         self.keys: dict[str, ApiKey] = {}
-        self._routes_listeners: list[Callable[[Routes], None]] = []
+        self._routes_listeners: list[RoutesListener] = []
 
-    def on_routes(self, listener: Callable[[Routes], None]) -> None:
-        """Call the listener now and whenever the routes were read anew."""
+    def on_routes(self, listener: RoutesListener) -> None:
+        """Call the listener now, with all endpoints as new, and whenever some have changed."""
         self._routes_listeners.append(listener)
-        listener(self.routes)
+        listener(self.routes, [Rerouted(None, endpoint) for endpoint in self.routes.by_id.values()])
 
     async def load(self) -> None:
         self.sources = {source.name: source for source in await self._all(Source)}
@@ -37,13 +40,23 @@ class Catalog:
         await self.refresh_routes()
 
     async def refresh_routes(self) -> Routes:
-        version, endpoints = await self._registry.routes()
-        # Two refreshes may overlap; the older answer must not replace the newer.
-        if version > self.routes.version:
-            self.routes = Routes(version, endpoints)
-            for listener in self._routes_listeners:
-                listener(self.routes)
+        """Read what has changed. What was read earlier and arrives later does not replace the newer."""
+        changed = await self._registry.rerouted(self.routes.version) if self.routes.version else None
+        if changed is None:
+            await self._read_all_routes()
+        elif changed.version > self.routes.version:
+            self._tell(self.routes.change(*changed))
         return self.routes
+
+    async def _read_all_routes(self) -> None:
+        version, endpoints = await self._registry.routes()
+        if version > self.routes.version:
+            gone = self.routes.by_id.keys() - {endpoint.id for endpoint in endpoints}
+            self._tell(self.routes.change(version, endpoints, gone))
+
+    def _tell(self, changes: Sequence[Rerouted]) -> None:
+        for listener in self._routes_listeners:
+            listener(self.routes, changes)
 
     async def save(self, record: R) -> R:
         """As `Registry.save`; once this returns, the next request in this process sees the change."""

@@ -278,6 +278,18 @@ INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO NOTHING;
 -- bump_routing_version --
 UPDATE meta SET value = value + 1 WHERE name = 'routing_version' RETURNING value;
 
+-- note_reroute --
+INSERT INTO rerouted (version, endpoint_id) VALUES (?, ?);
+
+-- forget_reroutes --
+DELETE FROM rerouted WHERE version <= ?;
+
+-- rerouted --
+-- What changed after a version, each endpoint once, with how many changes it had; one that was deleted has no document.
+SELECT rerouted.endpoint_id, record.document, count(*)
+FROM rerouted LEFT JOIN record ON record.kind = 'endpoint' AND record.id = rerouted.endpoint_id
+WHERE rerouted.version > ? GROUP BY rerouted.endpoint_id;
+
 -- open_epoch --
 INSERT INTO epoch (name, first_seq, opened) VALUES (?, ?, ?);
 

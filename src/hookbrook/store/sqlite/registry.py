@@ -1,7 +1,7 @@
 """Sources, endpoints and keys as functions over a connection: JSON documents with what they are found by."""
 
 import sqlite3
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -10,10 +10,13 @@ from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.key import ApiKey
 from hookbrook.core.source import Source
 from hookbrook.errors import Conflict
-from hookbrook.store.base import R
+from hookbrook.store.base import R, Reroutes
 from hookbrook.store.sqlite.deliveries import change_endpoint, forget_failing
 from hookbrook.store.sqlite.lines import change_lines
 from hookbrook.store.sqlite.sql import sql
+
+#: Changes of endpoints that are noted one by one. Who is further behind reads all endpoints.
+REROUTES_KEPT: Final = 1000
 
 KINDS: dict[type[Any], str] = {Source: "source", Endpoint: "endpoint", ApiKey: "key"}
 
@@ -76,9 +79,25 @@ def records(connection: sqlite3.Connection, kind: type[R], *, tenant: str | None
     return [decoder.decode(row[0]) for row in rows]
 
 
-def bump_routing_version(connection: sqlite3.Connection) -> int:
+def reroute(connection: sqlite3.Connection, endpoint_id: str) -> int:
+    """The next routing version, and a note that this endpoint is what it changes."""
     version: int = connection.execute(sql("bump_routing_version")).fetchone()[0]
+    connection.execute(sql("note_reroute"), (version, endpoint_id))
+    connection.execute(sql("forget_reroutes"), (version - REROUTES_KEPT,))
     return version
+
+
+def rerouted(connection: sqlite3.Connection, since: int) -> Reroutes | None:
+    version: int = connection.execute(sql("get_meta"), ("routing_version",)).fetchone()[0]
+    found = connection.execute(sql("rerouted"), (since,)).fetchall()
+    if sum(times for _, _, times in found) != version - since:
+        return None
+    decoder = msgspec.json.Decoder(Endpoint)
+    return Reroutes(
+        version=version,
+        saved=[decoder.decode(document) for _, document, _ in found if document is not None],
+        deleted=[endpoint_id for endpoint_id, document, _ in found if document is None],
+    )
 
 
 def routes(connection: sqlite3.Connection) -> tuple[int, list[Endpoint]]:

@@ -26,6 +26,7 @@ from hookbrook.store.base import (
     Page,
     Query,
     R,
+    Reroutes,
 )
 from hookbrook.store.sqlite import deliveries, log, registry
 from hookbrook.store.sqlite.connection import blames_file, connect, explain, hold, open_writer
@@ -231,7 +232,7 @@ class SqliteStore:
     async def save(self, record: R) -> R:
         def run(connection: sqlite3.Connection) -> R:
             saved = registry.save(connection, record, now=self._clock())
-            self._rerouted(connection, isinstance(record, Endpoint))
+            self._reroute(connection, saved)
             return saved
 
         return await self._write(run)
@@ -239,14 +240,14 @@ class SqliteStore:
     async def delete(self, kind: type[R], record_id: str) -> R | None:
         def run(connection: sqlite3.Connection) -> R | None:
             deleted = registry.delete(connection, kind, record_id, now=self._clock())
-            self._rerouted(connection, isinstance(deleted, Endpoint))
+            self._reroute(connection, deleted)
             return deleted
 
         return await self._write(run)
 
-    def _rerouted(self, connection: sqlite3.Connection, changed: bool) -> None:
-        if changed:
-            self._log.state.routing_version = registry.bump_routing_version(connection)
+    def _reroute(self, connection: sqlite3.Connection, changed: object) -> None:
+        if isinstance(changed, Endpoint):
+            self._log.state.routing_version = registry.reroute(connection, changed.id)
 
     async def get(self, kind: type[R], record_id: str) -> R | None:
         return await self._read(registry.get, kind, record_id)
@@ -258,6 +259,9 @@ class SqliteStore:
 
     async def routes(self) -> tuple[int, list[Endpoint]]:
         return await self._read(registry.routes)
+
+    async def rerouted(self, since: int) -> Reroutes | None:
+        return await self._read(registry.rerouted, since)
 
     async def secret(self, name: str, fresh: bytes) -> bytes:
         return await self._write(lambda connection: registry.secret(connection, name, fresh))
