@@ -19,6 +19,7 @@ from hookbrook.stream.feed import Feed
 from hookbrook.stream.hub import BEAT_SLICES, Hub
 from hookbrook.stream.position import Start
 from hookbrook.stream.reader import Mode, Reader
+from hookbrook.stream.sink import Batch
 from hookbrook.stream.subscription import Subscription
 
 START_US = 1_790_000_000_000_000
@@ -65,10 +66,13 @@ class MemorySink:
     def full(self) -> bool:
         return self.size >= self.limit
 
-    def write(self, chunk: bytes) -> None:
-        self.waiting.append(chunk)
-        self.largest = max(self.largest, len(chunk))
+    def write(self, data: bytes) -> None:
+        self.waiting.append(data)
+        self.largest = max(self.largest, len(data))
         self.excess = max(self.excess, self.size - self.limit)
+
+    def share(self, batch: Batch) -> None:
+        self.write(batch.plain)
 
     def close(self) -> None:
         self.closed = True
@@ -95,6 +99,26 @@ class MemorySink:
     def seqs(self) -> list[int]:
         """Seqs of the events that were written, without our control events."""
         return [seq_of(frame) for frame in self.frames if frame.type not in CONTROL]
+
+
+class HandPace:
+    """`Pace` by hand: news leaves at once, unless a test says that the loop is busy."""
+
+    def __init__(self) -> None:
+        self._leave: Callable[[], None] = lambda: None
+        self.is_busy = False
+
+    def start(self, leave: Callable[[], None]) -> None:
+        self._leave = leave
+
+    def news(self) -> None:
+        if not self.is_busy:
+            self._leave()
+
+    def rest(self) -> None:
+        """The loop has time again."""
+        self.is_busy = False
+        self._leave()
 
 
 class LaggingLog:
@@ -140,6 +164,7 @@ class Rig:
     lag: LaggingLog
     hub: Hub
     clock: Clock
+    pace: HandPace
     #: Everything that was ever appended, in order.
     log: list[Event] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -168,18 +193,19 @@ class Rig:
         return made
 
     async def settled(self, *sinks: MemorySink) -> None:
-        """Wait until each reader is live, full or ended."""
-        await until(lambda: all(is_settled(sink) for sink in sinks))
+        """Wait until each reader is live, full, ended, or ahead of what was announced."""
+        await until(lambda: all(self._is_settled(sink) for sink in sinks))
+
+    def _is_settled(self, sink: MemorySink) -> bool:
+        assert sink.reader is not None
+        if sink.full or sink.reader.mode is not Mode.CATCHING_UP:
+            return True
+        return sink.reader.cursor > self.hub.feed.tail
 
     def beat(self) -> None:
         """A whole heartbeat."""
         for _ in range(BEAT_SLICES):
             self.hub.beat_once()
-
-
-def is_settled(sink: MemorySink) -> bool:
-    assert sink.reader is not None
-    return sink.full or sink.reader.mode is not Mode.CATCHING_UP
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -215,10 +241,11 @@ async def rig_on(
     await store.open()
     # The heartbeat comes by `Rig.beat` alone.
     lag = LaggingLog(store)
-    feed = Feed(lag, max_entries=max_entries)  # type: ignore[arg-type]
+    pace = HandPace()
+    feed = Feed(lag, max_entries=max_entries, pace=pace)  # type: ignore[arg-type]
     hub = Hub(lag, clock=clock, rng=Random(1), heartbeat_s=1e6, feed=feed)  # type: ignore[arg-type]
     hub.start()
-    rig = Rig(store, lag, hub, clock)
+    rig = Rig(store, lag, hub, clock, pace)
     store.follow(rig.log.extend)
     try:
         yield rig

@@ -7,7 +7,7 @@ from hookbrook.store.base import Bounds, Listener
 from hookbrook.stream.feed import TRIM_FRACTION, Feed
 from hookbrook.stream.subscription import Entry
 
-from .conftest import Rig, kept
+from .conftest import HandPace, Rig, kept
 
 
 class Tail:
@@ -36,7 +36,7 @@ class Tail:
 
 
 def feed_on(tail: Tail, **limits: int) -> tuple[Feed, list[Entry]]:
-    feed, heard = Feed(tail, **limits), list[Entry]()  # type: ignore[arg-type]
+    feed, heard = Feed(tail, pace=HandPace(), **limits), list[Entry]()  # type: ignore[arg-type]
     feed.start(heard.extend)
     return feed, heard
 

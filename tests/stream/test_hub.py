@@ -5,10 +5,11 @@ from pathlib import Path
 from random import Random
 
 from hookbrook.core.sse import HEARTBEAT
+from hookbrook.stream.feed import MAX_NEWS_BYTES
 from hookbrook.stream.hub import BEAT_SLICES, DRAIN_STEP, Hub
 from hookbrook.stream.position import Start
 from hookbrook.stream.reader import Mode
-from hookbrook.stream.subscription import Subscription
+from hookbrook.stream.subscription import MAX_BATCH_BYTES, Subscription
 
 from .conftest import SECOND_US, MemorySink, Rig, rig_on, until
 
@@ -105,7 +106,8 @@ async def test_a_reader_whose_right_to_listen_has_ended_is_told_and_ended(rig: R
 
 async def test_a_reader_that_is_behind_expires_too(rig: Rig) -> None:
     sink = rig.open(sink=MemorySink(limit=1), expires=rig.clock.now + SECOND_US)
-    await rig.publish(count=3)
+    await rig.publish()
+    await rig.publish(count=2)
     rig.clock.now += SECOND_US
     rig.beat()
     assert sink.closed
@@ -174,3 +176,65 @@ async def test_a_reader_that_leaves_by_the_hand_of_another_is_not_written_to(rig
     one, two = rig.open(sink=Jealous()), rig.open(sink=Jealous())
     await rig.publish(count=2)
     assert sorted([one.seqs, two.seqs]) == [[], [1, 2]]
+
+
+# Together
+
+
+async def test_readers_who_asked_for_the_same_get_the_same_bytes_without_a_copy(rig: Rig) -> None:
+    sinks = [rig.open("a*", "b") for _ in range(3)]
+    await rig.publish(count=1)
+    await rig.publish(count=5)
+    shared = {id(sink.waiting[-1]) for sink in sinks}
+    assert len(shared) == 1
+    assert [len(sink.waiting) for sink in sinks] == [2, 2, 2]
+    assert [sink.seqs for sink in sinks] == [[1, 2, 3, 4, 5, 6]] * 3
+
+
+async def test_news_that_waits_leaves_as_one_write_for_each_reader(rig: Rig) -> None:
+    one, two = rig.open("a"), rig.open("*")
+    rig.pace.is_busy = True
+    for name in ("a", "b", "a"):
+        await rig.publish(name)
+    assert (one.waiting, two.waiting) == ([], [])
+    rig.pace.rest()
+    assert (len(one.waiting), len(two.waiting)) == (1, 1)
+    assert (one.seqs, two.seqs) == ([1, 3], [1, 2, 3])
+
+
+async def test_whoever_knows_of_an_event_that_still_waits_gets_exactly_what_follows(rig: Rig) -> None:
+    rig.pace.is_busy = True
+    await rig.publish(count=2)
+    knowing = rig.open(start=Start(after=1))
+    fresh = rig.open()
+    await rig.publish()
+    gone = rig.open()
+    assert gone.reader is not None
+    gone.reader.gone()
+    rig.pace.rest()
+    await rig.publish()
+    assert (knowing.seqs, fresh.seqs, gone.seqs) == ([2, 3, 4], [3, 4], [])
+
+
+async def test_news_that_would_fill_a_write_by_itself_does_not_wait(rig: Rig) -> None:
+    sink = rig.open()
+    rig.pace.is_busy = True
+    await rig.publish(data=b"1" * (MAX_NEWS_BYTES // 2))
+    assert sink.seqs == []
+    await rig.publish(data=b"1" * (MAX_NEWS_BYTES // 2 + 1))
+    assert sink.seqs == [1, 2]
+
+
+async def test_what_waits_leaves_before_readers_are_sent_away(rig: Rig) -> None:
+    sink = rig.open()
+    rig.pace.is_busy = True
+    await rig.publish(count=2)
+    await rig.hub.drain(0)
+    assert [frame.type for frame in sink.frames] == ["message", "message", "hookbrook.drain"]
+
+
+async def test_a_large_announcement_reaches_a_slow_reader_in_pieces(rig: Rig) -> None:
+    sink = rig.open(sink=MemorySink(limit=1))
+    await rig.publish(count=8, data=b"1" * (MAX_BATCH_BYTES // 2 - 100))
+    assert sink.seqs == [1, 2]
+    assert sink.size <= MAX_BATCH_BYTES

@@ -15,6 +15,7 @@ from functools import partial
 from hookbrook.http.exchange import Taken
 from hookbrook.http.problems import ClientGone, Receive, Send
 from hookbrook.stream.reader import Reader
+from hookbrook.stream.sink import Batch, chunk
 
 #: Bytes that may wait for one client before its reader stops and goes on from the log later.
 SINK_BYTES = 64 * 1024
@@ -65,12 +66,19 @@ class TransportSink(asyncio.Protocol):
     def full(self) -> bool:
         return self._paused
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, data: bytes) -> None:
         # uvloop's `write` raises on a transport that is closed but has not said so yet.
         if self._transport.is_closing():
             return
-        self._sent += len(chunk)
-        self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk)
+        self._sent += len(data)
+        self._transport.write(chunk(data) if self._chunked else data)
+
+    def share(self, batch: Batch) -> None:
+        transport = self._transport
+        if transport.is_closing():
+            return
+        self._sent += len(batch.plain)
+        transport.write(batch.chunked if self._chunked else batch.plain)
 
     def close(self) -> None:
         if self._transport.is_closing():
@@ -137,10 +145,13 @@ class AsgiSink:
     def full(self) -> bool:
         return self._size >= SINK_BYTES
 
-    def write(self, chunk: bytes) -> None:
-        self._waiting.append(chunk)
-        self._size += len(chunk)
+    def write(self, data: bytes) -> None:
+        self._waiting.append(data)
+        self._size += len(data)
         self._wake.set()
+
+    def share(self, batch: Batch) -> None:
+        self.write(batch.plain)
 
     def close(self) -> None:
         self._ending = True
@@ -164,11 +175,11 @@ class AsgiSink:
 
     async def _flush(self, reader: Reader) -> None:
         while self._waiting and not self._left:
-            chunk = b"".join(self._waiting)
+            data = b"".join(self._waiting)
             self._waiting.clear()
-            for start in range(0, len(chunk), PIECE_BYTES):
-                await self._send_in_time(chunk[start : start + PIECE_BYTES], more=True)
-            self._size -= len(chunk)
+            for start in range(0, len(data), PIECE_BYTES):
+                await self._send_in_time(data[start : start + PIECE_BYTES], more=True)
+            self._size -= len(data)
             if not self.full:
                 # It may have been full only while this was sent; a reader that did not stop takes no notice.
                 reader.resume()

@@ -53,7 +53,7 @@ class Stream:
         start = await self._start(scope, query, subscription.query)
         # Fixed before the head is sent: whoever has read that may publish, and some servers pass it on earlier than
         # they return from `send`.
-        after = self._hub.feed.tail if start.after is None else start.after
+        after = self._hub.feed.newest if start.after is None else start.after
         await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body", "body": b""})

@@ -1,13 +1,14 @@
 """The hub: knows all readers, finds those of an event, keeps their connections alive, and sends them away."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from random import Random
 
 from hookbrook.core.channel import RESERVED, PatternIndex, matches_any
 from hookbrook.core.event import Event
 from hookbrook.store.base import Log
 from hookbrook.stream import control
+from hookbrook.stream.audience import Audience
 from hookbrook.stream.control import RETRY_MS
 from hookbrook.stream.feed import Feed
 from hookbrook.stream.reader import Reader
@@ -33,13 +34,17 @@ class Hub:
         self, log: Log, *, clock: Callable[[], int], rng: Random, heartbeat_s: float = 15.0, feed: Feed | None = None
     ) -> None:
         self.feed = Feed(log) if feed is None else feed
-        self._log = log
+        self.log = log
         self._clock = clock
         self._rng = rng
         self._heartbeat_s = heartbeat_s
-        self._live: dict[str, PatternIndex[Reader]] = {}
+        #: Live readers by what they asked for, and by tenant those who may want an event.
+        self._audiences: dict[Hashable, Audience] = {}
+        self._live: dict[str, PatternIndex[Audience]] = {}
         #: By tenant and source, those that read what arrives there, on whatever channel it is put.
-        self._of_source: dict[tuple[str, str], set[Reader]] = {}
+        self._of_source: dict[tuple[str, str], set[Audience]] = {}
+        #: Those who wait for the next announcement.
+        self._early: set[Reader] = set()
         self._readers: list[set[Reader]] = [set() for _ in range(BEAT_SLICES)]
         self._slice_of: dict[Reader, set[Reader]] = {}
         self._turn = 0
@@ -73,15 +78,11 @@ class Hub:
             sink.write(greeting)
         reader = Reader(
             subscription,
-            feed=self.feed,
-            log=self._log,
+            home=self,
             sink=sink,
-            cursor=self.feed.tail if after is None else after,
+            cursor=self.feed.newest if after is None else after,
             retry_ms=self._rng.randint(*RETRY_MS),
             expires=expires,
-            join=self._join,
-            leave=self._leave,
-            closed=self._closed,
         )
         piece = min(self._readers, key=len)
         piece.add(reader)
@@ -93,6 +94,7 @@ class Hub:
     async def drain(self, window_s: float) -> None:
         """Tell every reader to come back later, and end it; spread over the window."""
         self.draining = True
+        self.feed.announce()
         readers = tuple(self._slice_of)
         steps = max(1, -(-len(readers) // DRAIN_STEP))
         for step in range(steps):
@@ -103,69 +105,95 @@ class Hub:
     def _send_away(self, reader: Reader) -> None:
         reader.end(control.drain(self._rng))
 
-    def _join(self, reader: Reader) -> None:
-        if reader.subscription.source is not None:
-            key = (reader.subscription.tenant, reader.subscription.source)
-            self._of_source.setdefault(key, set()).add(reader)
-            return
-        index = self._live.setdefault(reader.subscription.tenant, PatternIndex())
-        for pattern in reader.subscription.channels:
-            index.add(pattern, reader)
+    # Called by readers
 
-    def _leave(self, reader: Reader) -> None:
-        if reader.subscription.source is not None:
-            key = (reader.subscription.tenant, reader.subscription.source)
-            readers = self._of_source.get(key, set())
-            readers.discard(reader)
-            if not readers:
-                self._of_source.pop(key, None)
-            return
-        index = self._live.get(reader.subscription.tenant)
-        if index is not None:
-            for pattern in reader.subscription.channels:
-                index.discard(pattern, reader)
+    def join(self, reader: Reader) -> None:
+        key = reader.subscription.audience
+        audience = self._audiences.get(key)
+        if audience is None:
+            audience = self._audiences[key] = Audience(reader.subscription)
+            self._file(audience)
+        audience.readers.add(reader)
 
-    def _closed(self, reader: Reader) -> None:
+    def leave(self, reader: Reader) -> None:
+        key = reader.subscription.audience
+        audience = self._audiences.get(key)
+        if audience is None:
+            return
+        audience.readers.discard(reader)
+        if not audience.readers:
+            del self._audiences[key]
+            self._unfile(audience)
+
+    def wait(self, reader: Reader) -> None:
+        self._early.add(reader)
+
+    def closed(self, reader: Reader) -> None:
+        self._early.discard(reader)
         piece = self._slice_of.pop(reader, None)
         if piece is not None:
             piece.discard(reader)
 
     def _publish(self, entries: Sequence[Entry]) -> None:
-        """Each reader gets all of a commit's entries that it wants in one call."""
-        if len(entries) == 1:
-            for reader in self._readers_of(entries[0].event):
-                reader.deliver(entries)
-            return
-        wanted: dict[Reader, list[Entry]] = {}
+        """Each audience gets all that was announced and that it wants in one call."""
+        wanted: dict[Audience, list[Entry]] = {}
+        found: dict[Hashable, list[Audience]] = {}
         for entry in entries:
-            for reader in self._readers_of(entry.event):
-                theirs = wanted.get(reader)
+            event = entry.event
+            key = (event.tenant, event.channels, event.type, event.source)
+            audiences = found.get(key)
+            if audiences is None:
+                audiences = found[key] = self._audiences_of(event)
+            for audience in audiences:
+                theirs = wanted.get(audience)
                 if theirs is None:
-                    wanted[reader] = [entry]
+                    wanted[audience] = [entry]
                 else:
                     theirs.append(entry)
-        for reader, theirs in wanted.items():
-            reader.deliver(theirs)
+        for audience, theirs in wanted.items():
+            audience.deliver(theirs)
+        early, self._early = self._early, set()
+        for reader in early:
+            reader.resume()
 
-    def _readers_of(self, event: Event) -> list[Reader]:
-        """The live readers that want the event; what they want of types is judged once for all that want the same."""
-        found = self._readers_of_source(event) if event.source is not None else []
+    def _audiences_of(self, event: Event) -> list[Audience]:
+        """Those who want such an event; what they want of types is judged once for all that want the same."""
+        found = self._audiences_of_source(event) if event.source is not None else []
         index = self._live.get(event.tenant)
         if index is None:
             return found
         judged: dict[tuple[str, ...], bool] = {(): not event.type.startswith(RESERVED)}
-        for reader in index.match(event.channels):
-            types = reader.subscription.types
+        for audience in index.match(event.channels):
+            types = audience.subscription.types
             is_wanted = judged.get(types)
             if is_wanted is None:
                 is_wanted = judged[types] = matches_any(types, event.type)
             if is_wanted:
-                found.append(reader)
+                found.append(audience)
         return found
 
-    def _readers_of_source(self, event: Event) -> list[Reader]:
-        readers = self._of_source.get((event.tenant, event.source or ""), ())
-        return [reader for reader in readers if reader.subscription.wants(event)]
+    def _audiences_of_source(self, event: Event) -> list[Audience]:
+        audiences = self._of_source.get((event.tenant, event.source or ""), ())
+        return [audience for audience in audiences if audience.subscription.wants(event)]
+
+    def _file(self, audience: Audience) -> None:
+        asked = audience.subscription
+        if asked.source is not None:
+            self._of_source.setdefault((asked.tenant, asked.source), set()).add(audience)
+            return
+        index = self._live.setdefault(asked.tenant, PatternIndex())
+        for pattern in asked.channels:
+            index.add(pattern, audience)
+
+    def _unfile(self, audience: Audience) -> None:
+        asked = audience.subscription
+        if asked.source is not None:
+            self._of_source[asked.tenant, asked.source].discard(audience)
+            if not self._of_source[asked.tenant, asked.source]:
+                del self._of_source[asked.tenant, asked.source]
+            return
+        for pattern in asked.channels:
+            self._live[asked.tenant].discard(pattern, audience)
 
     async def _beat(self) -> None:
         while True:

@@ -9,17 +9,18 @@ sink has drained. So there is no queue per reader to overflow, and no seam betwe
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from enum import Enum
+from typing import Protocol
 
 from hookbrook.core.sse import HEARTBEAT, with_retry
 from hookbrook.errors import StoreError
 from hookbrook.store.base import Bounds, Log
 from hookbrook.stream import control
 from hookbrook.stream.feed import Feed
-from hookbrook.stream.sink import Sink
-from hookbrook.stream.subscription import Entry, Subscription
+from hookbrook.stream.sink import Batch, Sink
+from hookbrook.stream.subscription import Entry, Subscription, batches
 
 logger = logging.getLogger("hookbrook.stream")
 
@@ -38,6 +39,27 @@ class Mode(Enum):
     ENDED = "ended"
 
 
+class Home(Protocol):
+    """What a reader needs of the hub. One object for all of them: a callable for each reader's each need adds up."""
+
+    @property
+    def feed(self) -> Feed: ...
+    @property
+    def log(self) -> Log: ...
+
+    def join(self, reader: "Reader") -> None:
+        """Deliver to it from now on: it has all up to the feed's tail."""
+
+    def leave(self, reader: "Reader") -> None:
+        """Deliver to it no more."""
+
+    def wait(self, reader: "Reader") -> None:
+        """Call its `resume` after the feed's next announcement."""
+
+    def closed(self, reader: "Reader") -> None:
+        """Forget it."""
+
+
 class Reader:
     """Created by the hub; the stream door tells it when its sink drains or its client leaves.
 
@@ -46,11 +68,7 @@ class Reader:
     """
 
     __slots__ = (
-        "_closed",
-        "_feed",
-        "_join",
-        "_leave",
-        "_log",
+        "_home",
         "_page",
         "_retry_ms",
         "_sink",
@@ -67,15 +85,11 @@ class Reader:
         self,
         subscription: Subscription,
         *,
-        feed: Feed,
-        log: Log,
+        home: Home,
         sink: Sink,
         cursor: int,
         retry_ms: int,
         expires: int | None,
-        join: Callable[["Reader"], None],
-        leave: Callable[["Reader"], None],
-        closed: Callable[["Reader"], None],
     ) -> None:
         self.subscription = subscription
         #: Everything up to this seq has been written, or is not wanted.
@@ -83,13 +97,9 @@ class Reader:
         #: When the right to listen ends, in microseconds since the epoch, or None.
         self.expires = expires
         self.mode = Mode.CATCHING_UP
-        self._feed = feed
-        self._log = log
+        self._home = home
         self._sink = sink
         self._retry_ms: int | None = retry_ms
-        self._join = join
-        self._leave = leave
-        self._closed = closed
         self._task: asyncio.Task[None] | None = None
         self._wrote = False
         self._told_live = False
@@ -98,22 +108,17 @@ class Reader:
 
     # Called by the hub
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        """Write new entries that matched, in order."""
+    def deliver(self, batch: Batch) -> None:
+        """Write news that matched."""
         if self.mode is not Mode.LIVE:
             return
-        sink, subscription = self._sink, self.subscription
         try:
-            for entry in entries:
-                if entry.seq <= self.cursor:
-                    continue
-                if sink.full:
-                    self._fall_behind(entry.seq - 1)
-                    return
-                self._write(entry.frame(subscription))
-                self.cursor = entry.seq
+            if self._sink.full:
+                self._fall_behind(batch.first - 1)
+            else:
+                self._send(batch)
         except Exception:  # noqa: BLE001 - see the class
-            self._fail()
+            self.fail()
 
     def beat(self) -> None:
         """A sign of life, unless something was written since the last one or the sink has enough to do.
@@ -126,13 +131,13 @@ class Reader:
             if not self._wrote and not self._sink.full:
                 self._show_life()
         except Exception:  # noqa: BLE001 - see the class
-            self._fail()
+            self.fail()
         self._wrote = False
 
     def _show_life(self) -> None:
-        if self.subscription.control and self.mode is Mode.LIVE and self._feed.tail > self.cursor:
-            self.cursor = self._feed.tail
-            self._sink.write(control.checkpoint(self._feed.cursor))
+        if self.subscription.control and self.mode is Mode.LIVE and self._home.feed.tail > self.cursor:
+            self.cursor = self._home.feed.tail
+            self._sink.write(control.checkpoint(self._home.feed.cursor))
         elif self.subscription.control:
             self._sink.write(control.ping())
         else:
@@ -147,7 +152,7 @@ class Reader:
                 self._sink.write(last_words)
             self._sink.close()
         except Exception:  # noqa: BLE001 - see the class
-            self._fail()
+            self.fail()
         self.gone()
 
     # Called by the door and its sink
@@ -159,21 +164,22 @@ class Reader:
         try:
             self._pump()
         except Exception:  # noqa: BLE001 - see the class
-            self._fail()
+            self.fail()
 
     def gone(self) -> None:
         """The client has left. Nothing is written any more."""
         if self.mode is Mode.ENDED:
             return
         if self.mode is Mode.LIVE:
-            self._leave(self)
+            self._home.leave(self)
         self.mode = Mode.ENDED
-        self._closed(self)
+        self._home.closed(self)
         if self._task is not None:
             self._task.cancel()
             self._task = None
 
-    def _fail(self) -> None:
+    def fail(self) -> None:
+        """End it because of the exception that is being handled."""
         logger.exception("a reader failed and was ended")
         # Closing may fail for the same reason; the client then leaves by itself.
         with suppress(Exception):
@@ -183,7 +189,7 @@ class Reader:
     # Catching up
 
     def _fall_behind(self, cursor: int) -> None:
-        self._leave(self)
+        self._home.leave(self)
         self.mode = Mode.CATCHING_UP
         self.cursor = cursor
 
@@ -191,7 +197,7 @@ class Reader:
         """Move on as far as it goes without awaiting; start reading from the store if the feed does not reach back."""
         if self._sink.full:
             return
-        entries = self._feed.after(self.cursor, STEP)
+        entries = self._home.feed.after(self.cursor, STEP)
         if entries is None:
             self._start_reading()
         elif entries:
@@ -200,21 +206,22 @@ class Reader:
                 self.cursor = entries[-1].seq
                 # Others get their turn: a reader far behind would otherwise hold the loop for all its backlog.
                 asyncio.get_running_loop().call_soon(self.resume)
+        elif self.cursor > self._home.feed.tail:
+            # It knows of an event that was committed and has not been announced yet.
+            self._home.wait(self)
         else:
-            self.cursor = max(self.cursor, self._feed.tail)
             self.mode = Mode.LIVE
-            self._join(self)
+            self._home.join(self)
             if self.subscription.control and not self._told_live:
                 self._told_live = True
-                self._sink.write(control.live(self._feed.cursor))
+                self._sink.write(control.live(self._home.feed.cursor))
 
     def _take(self, entries: Iterable[Entry]) -> None:
         """Write entries until the sink is full; the cursor follows what was written."""
-        for entry in entries:
+        for batch in batches(entries, self.subscription):
             if self._sink.full:
                 return
-            self._write(entry.frame(self.subscription))
-            self.cursor = entry.seq
+            self._send(batch)
 
     def _start_reading(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._read(), name="hookbrook-catch-up")
@@ -223,25 +230,25 @@ class Reader:
         try:
             await self._read_page()
         except Exception:  # noqa: BLE001 - see the class
-            self._fail()
+            self.fail()
         else:
             self._task = None
             self.resume()
 
     async def _read_page(self) -> None:
         try:
-            page = await self._log.read(self.subscription.query, after=self.cursor, limit=self._page)
+            page = await self._home.log.read(self.subscription.query, after=self.cursor, limit=self._page)
         except StoreError as exc:
             # The client keeps its place: reading goes on where it stopped once the store is well again.
             logger.warning("a stream waits for the store: %s", exc)
             await asyncio.sleep(STORE_RETRY_S)
             return
         if page.oldest > self.cursor + 1:
-            self._tell_trimmed(page.oldest, await self._log.bounds())
+            self._tell_trimmed(page.oldest, await self._home.log.bounds())
         # What the store has but the feed has not announced yet will come by the feed.
-        self._take(Entry(event) for event in page.events if event.seq <= self._feed.tail)
+        self._take(Entry(event) for event in page.events if event.seq <= self._home.feed.tail)
         if not self._sink.full:
-            self.cursor = max(self.cursor, min(page.scanned_to, self._feed.tail))
+            self.cursor = max(self.cursor, min(page.scanned_to, self._home.feed.tail))
             self._page = min(PAGE, self._page * 2)
         else:
             # The rest of the page was read for nothing; a slow client's next one is as small as what it took.
@@ -253,6 +260,14 @@ class Reader:
         self.cursor = first - 1
         oldest, newest = bounds.epochs.cursor(self.cursor), bounds.epochs.cursor(bounds.tail)
         self._write(control.reset("trimmed", oldest=str(oldest), newest=str(newest)))
+
+    def _send(self, batch: Batch) -> None:
+        if self._retry_ms is None:
+            self._sink.share(batch)
+        else:
+            self._write(batch.plain)
+        self._wrote = True
+        self.cursor = batch.last
 
     def _write(self, frame: bytes) -> None:
         if self._retry_ms is not None:

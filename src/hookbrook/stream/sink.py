@@ -3,18 +3,51 @@
 from typing import Protocol
 
 
+class Batch:
+    """Frames that leave together, joined once for all readers who get them.
+
+    Also their framing in HTTP/1.1 is worked out once: it is the same for all sockets, and a copy for each would cost
+    more than the write.
+    """
+
+    __slots__ = ("_chunked", "first", "last", "plain")
+
+    def __init__(self, plain: bytes, *, first: int, last: int) -> None:
+        self.plain = plain
+        #: The seqs of its first and its last event.
+        self.first = first
+        self.last = last
+        self._chunked: bytes | None = None
+
+    @property
+    def chunked(self) -> bytes:
+        """As one chunk (RFC 9112 section 7.1)."""
+        if self._chunked is None:
+            self._chunked = chunk(self.plain)
+        return self._chunked
+
+
+def chunk(data: bytes) -> bytes:
+    """The data as one chunk (RFC 9112 section 7.1); it must not be empty, which would mean the end."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
 class Sink(Protocol):
     """Where one reader's bytes go. Everything is called in the event loop and returns at once.
 
-    MUST keep the order of the chunks. MUST call the reader's `resume` when it was `full` and no longer is, and its
-    `gone` when the client has left or accepts nothing for too long; both never from within `write`.
+    MUST keep the order of what is written and shared. MUST call the reader's `resume` when it was `full` and no longer
+    is, and its `gone` when the client has left or accepts nothing for too long; both never from within a write.
     """
 
     @property
     def full(self) -> bool:
         """More waits to be sent than a client that keeps up would leave waiting. A write is still taken."""
 
-    def write(self, chunk: bytes) -> None: ...
+    def write(self, data: bytes) -> None:
+        """What is for this reader alone."""
+
+    def share(self, batch: Batch) -> None:
+        """What others get as well: MUST NOT be copied or changed."""
 
     def close(self) -> None:
         """End the stream after what was written has been sent."""

@@ -1,6 +1,6 @@
 """What one reader asked for, and what its frames look like."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -10,6 +10,10 @@ from hookbrook.core.event import Event, to_json
 from hookbrook.core.received import to_wire
 from hookbrook.core.sse import encode
 from hookbrook.store.base import Query
+from hookbrook.stream.sink import Batch
+
+#: What a reader whose client stops may have been given beyond its limit: so much, or one larger event.
+MAX_BATCH_BYTES = 32 * 1024
 
 
 class Format(StrEnum):
@@ -44,6 +48,14 @@ class Subscription:
     @property
     def query(self) -> Query:
         return Query(tenant=self.tenant, channels=self.channels, types=self.types, source=self.source)
+
+    @property
+    def audience(self) -> Hashable:
+        """Equal for readers whose live events are the same bytes."""
+        if self.format is Format.DATA:
+            return (self.tenant, self.channels, self.types, self.source)
+        # These name the event's channels, and who may know of which differs.
+        return (self.tenant, self.channels, self.types, self.source, self.format, self.may_see)
 
     def wants_type(self, name: str) -> bool:
         return matches_any(self.types, name)
@@ -88,6 +100,24 @@ class Entry:
         if frame is None:
             frame = self._frames[kind] = _frame(self.event, kind, self.event.channels)
         return frame
+
+
+def batches(entries: Iterable[Entry], subscription: Subscription) -> Iterator[Batch]:
+    """The entries' frames in order, joined up to `MAX_BATCH_BYTES`; a larger event is a batch of its own."""
+    frames: list[bytes] = []
+    size = first = last = 0
+    for entry in entries:
+        frame = entry.frame(subscription)
+        if frames and size + len(frame) > MAX_BATCH_BYTES:
+            yield Batch(b"".join(frames), first=first, last=last)
+            frames, size = [], 0
+        if not frames:
+            first = entry.seq
+        frames.append(frame)
+        size += len(frame)
+        last = entry.seq
+    if frames:
+        yield Batch(b"".join(frames), first=first, last=last)
 
 
 def _frame(event: Event, kind: Format, channels: tuple[str, ...]) -> bytes:
