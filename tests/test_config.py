@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hookbrook.config import Settings, describe, load
+from hookbrook.core.retention import Rule
 from hookbrook.errors import ConfigError
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -284,6 +285,17 @@ ENDPOINT = '[[endpoints]]\nname = "a"\nurl = "https://example.com"\n'
         ('[[endpoints]]\nname = 1\nurl = "https://example.com"', "endpoints[0].name"),
         (ENDPOINT + ENDPOINT, "endpoints[1].name"),
         ("providers = 1", "providers"),
+        ("retention = '1h'", "retention"),
+        ("[[retention]]\ncount = 1", "retention[0].channels"),
+        ("[[retention]]\nchannels = 'a'", "retention[0]"),
+        ("[[retention]]\nchannels = 'a b'\ncount = 1", "retention[0].channels"),
+        ("[[retention]]\nchannels = 1\ncount = 1", "retention[0].channels"),
+        ("[[retention]]\nchannels = 'a'\ncount = 0", "retention[0].count"),
+        ("[[retention]]\nchannels = 'a'\ncount = true", "retention[0].count"),
+        ("[[retention]]\nchannels = 'a'\nage = 'soon'", "retention[0].age"),
+        ("[[retention]]\nchannels = 'a'\nage = '10ms'", "retention[0].age"),
+        ("[[retention]]\nchannel = 'a'\ncount = 1", "retention[0].channel"),
+        ("[[retention]]\nchannels = 'a'\ncount = 1\n" * 51, "retention"),
     ],
 )
 def test_a_wrong_declaration_is_named_by_its_place(tmp_path: Path, toml: str, key: str) -> None:
@@ -300,4 +312,13 @@ def test_a_declared_endpoint_may_be_on_a_network_that_is_allowed(tmp_path: Path)
 
 def test_the_fields_that_are_no_settings_are_only_those_that_the_file_declares() -> None:
     others = {each.name for each in fields(Settings)} - {each.name for each in describe()}
-    assert others == {"folder", "sources", "endpoints", "providers"}
+    assert others == {"folder", "sources", "endpoints", "providers", "retention"}
+
+
+def test_what_is_kept_of_single_channels_is_declared_in_order(tmp_path: Path) -> None:
+    toml = '[[retention]]\nchannels = "ticker.*"\nage = "1h"\ncount = 100\n[[retention]]\nchannels = "*"\ncount = 5\n'
+    assert load({}, {}, written(tmp_path, toml)).retention == (
+        Rule(channels="ticker.*", age_s=3600.0, count=100),
+        Rule(channels="*", count=5),
+    )
+    assert load({}, {}, written(tmp_path, "")).retention == ()

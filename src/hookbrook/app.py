@@ -182,7 +182,8 @@ class App:
 
     async def _start_retention(self, store: Store) -> None:
         age, count = self.settings.retention_age, self.settings.retention_count
-        retention = Retention(store, age_s=age, count=count, clock=self._clock)
+        rules = self.settings.retention
+        retention = Retention(store, age_s=age, count=count, clock=self._clock, rules=rules)
         task = asyncio.create_task(retention.run(), name="hookbrook-retention")
         self._parts.push_async_callback(_end, task)
 

@@ -19,6 +19,8 @@ from hookbrook.core.addresses import Rule, parse_rules
 from hookbrook.core.channel import check_patterns
 from hookbrook.core.declared import nearest, read_endpoints, read_sources
 from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.retention import Rule as RetentionRule
+from hookbrook.core.retention import read_rules
 from hookbrook.core.source import Source
 from hookbrook.core.units import format_duration, format_size, parse_duration, parse_size
 from hookbrook.errors import ConfigError, Invalid
@@ -231,6 +233,8 @@ class Settings:
     #: Declared in hookbrook.toml. Not in the repr, because they hold secrets.
     sources: tuple[Source, ...] = field(default=(), repr=False)
     endpoints: tuple[Endpoint, ...] = field(default=(), repr=False)
+    #: Declared there too: what is kept of single channels.
+    retention: tuple[RetentionRule, ...] = ()
     #: `[providers.NAME]` as it stands in the file; `inbound.providers.load` reads it.
     providers: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -259,7 +263,7 @@ class Settings:
 
 
 #: Keys of the file that are no settings.
-_DECLARATIONS: Final = ("sources", "endpoints", "providers")
+_DECLARATIONS: Final = ("sources", "endpoints", "providers", "retention")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,6 +372,7 @@ def _with_declared(settings: Settings, document: Mapping[str, Any], environ: Map
             document.get("endpoints", []), environ, allowed=settings.allow_rules, denied=settings.deny_rules
         ),
         providers=providers,
+        retention=read_rules(document.get("retention", [])),
     )
 
 

@@ -32,6 +32,7 @@ BLOCK = re.compile(r"(<!-- generated: ([a-z]+) -->\n)(.*?)(<!-- end -->)", re.DO
 MEANINGS: Mapping[str, str] = {
     "bad-request": "The request cannot be read at all.",
     "bad-signature": "A webhook whose sender is not proven.",
+    "channel-closed": "The channel was closed by its publisher; nothing more can be published to it.",
     "conflict": "The same id with other content, or something that `hookbrook.toml` declares.",
     "forbidden": "A good credential without this right, or a write from a foreign origin.",
     "gone": "A cursor of another log, or older than what is kept.",

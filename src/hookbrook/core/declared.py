@@ -57,8 +57,8 @@ def read_sources(tables: object, environ: Mapping[str, str]) -> tuple[Source, ..
     Whether the provider is known and its secrets fit is judged where the rows are, at the start.
     """
     sources = []
-    for key, table in _tables("sources", tables):
-        _check_keys(key, table, _SOURCE_KEYS, required=("name", "provider"))
+    for key, table in read_tables("sources", tables):
+        check_keys(key, table, _SOURCE_KEYS, required=("name", "provider"))
         secrets = _secrets(f"{key}.secrets", table.get("secrets", []), environ)
         made = {"id": stable_id("src", "source", str(table["name"])), "created": 0, "updated": 0, "declared": True}
         source = _convert(key, {**table, **made, "secrets": secrets}, Source)
@@ -76,8 +76,8 @@ def read_endpoints(
     One that declares no secret has no `secrets`, and gets one when it is first kept.
     """
     endpoints = []
-    for key, table in _tables("endpoints", tables):
-        _check_keys(key, table, _ENDPOINT_KEYS, required=("name", "url"))
+    for key, table in read_tables("endpoints", tables):
+        check_keys(key, table, _ENDPOINT_KEYS, required=("name", "url"))
         endpoint = _read_endpoint(key, dict(table), environ)
         as_config(key, check_endpoint, endpoint, allowed, denied)
         endpoints.append(endpoint)
@@ -115,7 +115,7 @@ def _read_endpoint(key: str, table: dict[str, Any], environ: Mapping[str, str]) 
     return _convert(key, {"description": name, **table, **made, "secrets": secrets}, Endpoint)
 
 
-def _tables(key: str, tables: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def read_tables(key: str, tables: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
         raise ConfigError(key, f"is a list of tables, each begun with [[{key}]]")
     if len(tables) > MAX_DECLARED:
@@ -124,7 +124,7 @@ def _tables(key: str, tables: object) -> Iterator[tuple[str, Mapping[str, Any]]]
         yield f"{key}[{index}]", table
 
 
-def _check_keys(key: str, table: Mapping[str, Any], known: Sequence[str], *, required: Sequence[str]) -> None:
+def check_keys(key: str, table: Mapping[str, Any], known: Sequence[str], *, required: Sequence[str]) -> None:
     for name in table:
         if name not in known:
             raise ConfigError(f"{key}.{name}", f"is unknown{nearest(name, known)}")

@@ -19,6 +19,9 @@ from hookbrook.core.channel import DEFAULT_TYPE
 from hookbrook.errors import Invalid
 
 Kind = Literal["json", "text", "binary"]
+#: What an event does to its channels beside being on them. `close`: it is their last, nothing can be published to them
+#: any more. `delete`: nothing up to and including it is shown on them any more, and they are open again.
+Effect = Literal["", "close", "delete"]
 
 DEFAULT_TENANT = "default"
 JSON_TYPE = "application/json"
@@ -54,6 +57,9 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     dedupe_id: str
     #: Fingerprint of the content; the same id with another digest is a conflict. Empty: repeats are never conflicts.
     digest: bytes = b""
+    effect: Effect = ""
+    #: Neighbours with the same key are pieces of one text, and may be shown as one; "" is none.
+    merge: str = ""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -73,6 +79,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     kind: Kind
     data: bytes
     request: bytes | None = None
+    effect: Effect = ""
+    merge: str = ""
 
     @property
     def cursor(self) -> str:
@@ -93,11 +101,15 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return f"{self.epoch}-{self.seq}"
 
 
-def digest(channels: tuple[str, ...], type: str, content_type: str, data: bytes) -> bytes:
+def digest(
+    channels: tuple[str, ...], type: str, content_type: str, data: bytes, effect: Effect = "", merge: str = ""
+) -> bytes:
     """16 bytes that differ if any of what a publisher says about the event differs; the time is left out on
     purpose, since a client that retries may stamp the event again."""
-    fingerprint = hashlib.blake2b(digest_size=16)
-    head = "\0".join((*channels, "", type, content_type, ""))
+    # A kind of its own, so that no data can look like an effect; without either the digest is what it always was.
+    marks = (effect, merge, "") if effect or merge else ()
+    fingerprint = hashlib.blake2b(digest_size=16, person=b"marked" if marks else b"")
+    head = "\0".join((*marks, *channels, "", type, content_type, ""))
     fingerprint.update(head.encode())
     fingerprint.update(data)
     return fingerprint.digest()
@@ -172,6 +184,8 @@ class _Wire(msgspec.Struct, omit_defaults=True):
     data: msgspec.Raw | str | msgspec.UnsetType = msgspec.UNSET
     data_base64: str | msgspec.UnsetType = msgspec.UNSET
     cursor: str = ""
+    close: bool = False
+    merge: str = ""
     request: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -196,6 +210,8 @@ def to_json(event: Event, *, channels: tuple[str, ...] | None = None, request: b
         time=format_time(event.time),
         content_type=event.content_type,
         cursor=event.cursor,
+        close=event.effect == "close",
+        merge=event.merge,
     )
     if event.kind == "json":
         wire.data = msgspec.Raw(event.data)

@@ -22,7 +22,7 @@ from hookbrook.http.body import read_body
 from hookbrook.http.gateway import Gateway
 from hookbrook.http.problems import ClientGone, Receive, Scope, Send
 from hookbrook.http.query import QueryString
-from hookbrook.store.base import IdConflict
+from hookbrook.store.base import BatchConflict
 
 #: Escaped text takes up to 6 bytes for 1 (Cyrillic from a program that escapes all but ASCII takes 3), base64 4 for 3;
 #: the envelope of an event has its own names and ids.
@@ -147,9 +147,9 @@ class Publish:
             principal.require_publish(event.channels)
         try:
             results = await self._appender.append(events) if events else []
-        except IdConflict as exc:
-            exc.errors = [FieldError(f"[{exc.index}].id", "was already used for an event with other content")]
-            exc.extra = {"index": exc.index}
+        except BatchConflict as exc:
+            exc.errors = [FieldError(f"[{exc.index}].{exc.field}", exc.message)]
+            exc.extra = {**exc.extra, "index": exc.index}
             raise
         reply = _encode([_reply(result) for result in results])
         status = 200 if all(result.duplicate for result in results) else 201
@@ -258,11 +258,11 @@ class Upload:
 
     async def _append(self, events: Sequence[NewEvent], numbers: Sequence[int]) -> None:
         """All of them; or, if one of them conflicts with the log, those before it."""
-        conflict: IdConflict | None = None
+        conflict: BatchConflict | None = None
         while events:
             try:
                 results = await self._gateway.appender.append(events)
-            except IdConflict as exc:
+            except BatchConflict as exc:
                 conflict, events = exc, events[: exc.index]
                 continue
             except Problem as problem:

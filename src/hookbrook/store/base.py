@@ -10,7 +10,7 @@ Each MUST below has a test in `tests/conformance`, which runs on every backend.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from hookbrook.core.cursor import Epochs
 from hookbrook.core.delivery import Attempt, Delivery, Happening, NewDelivery, Outcome, State
@@ -36,12 +36,38 @@ class StaleRouting(StoreError):
     """The events were matched against routes that have changed since: read the routes, match and append again."""
 
 
-class IdConflict(Conflict):
-    """An id that the log already has, with other content. `index` is its place in the batch."""
+class BatchConflict(Conflict):
+    """One event of a batch contradicts what the log has. `index` is its place in the batch, `field` what is wrong."""
+
+    field = ""
+    message = ""
+
+    def __init__(self, detail: str, index: int) -> None:
+        super().__init__(detail)
+        self.index = index
+
+
+class IdConflict(BatchConflict):
+    """An id that the log already has, with other content."""
+
+    field = "id"
+    message = "was already used for an event with other content"
 
     def __init__(self, index: int, event_id: str) -> None:
-        super().__init__(f"The id {event_id!r} was already used for an event with other content.")
-        self.index = index
+        super().__init__(f"The id {event_id!r} was already used for an event with other content.", index)
+
+
+class ChannelClosed(BatchConflict):
+    """An event for a channel that was finished."""
+
+    slug = "channel-closed"
+    title = "The channel is closed"
+    field = "channel"
+    message = "was closed by its publisher"
+
+    def __init__(self, index: int, channel: str) -> None:
+        super().__init__(f"The channel {channel!r} was closed by its publisher; nothing can be published to it.", index)
+        self.extra = {"channel": channel}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +81,10 @@ class Bounds:
     #: When the event before `oldest` was appended; 0 if nothing was ever trimmed.
     trimmed: int = 0
     epochs: Epochs
+    #: No channel has lost events after this seq; 0 if none has lost any on its own. MAY be higher than the truth.
+    floor: int = 0
+    #: False: no channel was ever closed. MAY be True when none was.
+    closings: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +101,26 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """Events of a channel are gone though the log as a whole reaches further back."""
+
+    #: The newest of them; later ones are all there.
+    seq: int
+    #: Whether retention or a person has removed it.
+    why: Literal["trimmed", "deleted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What is known of a query's channels beside their events."""
+
+    #: Which of its exact channels are closed, with the seq of the event that closed each.
+    closed: Mapping[str, int] = field(default_factory=dict)
+    #: The newest loss after the place that was asked about.
+    lost: Lost | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """Some events, and how far the store has looked for them."""
 
@@ -80,6 +130,19 @@ class Page:
     #: The log's ends at the moment of reading; what was asked for before `oldest` is gone.
     oldest: int
     tail: int
+    #: Of the query's channels, at the same moment; losses after the page's start.
+    standing: Standing = Standing()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelTrim:
+    """How much is kept of each channel that the pattern matches."""
+
+    pattern: str
+    #: Events appended before that time go; None keeps them whatever their age.
+    appended_before: int | None
+    #: All but the newest so many go; None keeps them however many there are.
+    keep: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +186,14 @@ class Log(Protocol):
         nothing for it; also when the first stands earlier in the same batch. An event whose digest differs from the
         first's raises `IdConflict` (unless either digest is empty), and nothing of the batch is kept.
 
-        Raises `StaleRouting`, `IdConflict`, `StoreFull`, `StoreUnavailable`, `StoreDamaged`.
+        An event with the effect `close` closes all its channels; from then on MUST refuse every new event on any of
+        them with `ChannelClosed`, those later in the same batch and racing ones included, and keep nothing of its
+        batch. A known id is a duplicate all the same, also that of the closing event. An event with the effect
+        `delete` MUST be taken, opens its channels again, and is the newest of what they have lost: reads MUST NOT
+        show it, or anything older, on any of them from then on, though what stands on other channels as well is shown
+        there. What is owed of such events stays owed.
+
+        Raises `StaleRouting`, `IdConflict`, `ChannelClosed`, `StoreFull`, `StoreUnavailable`, `StoreDamaged`.
         """
 
     def follow(self, listener: Listener) -> Bounds:
@@ -152,9 +222,20 @@ class Log(Protocol):
 
     async def event(self, tenant: str, event_id: str) -> Event | None: ...
 
-    async def trim(self, *, appended_before: int | None, keep: int | None, limit: int) -> int:
+    async def standing(self, query: Query, *, after: int) -> Standing:
+        """What has become of the query's channels, and what they have lost after that seq.
+
+        MUST tell every loss that `read` would pass over; channels that the query matches by a pattern included.
+        """
+
+    async def trim(
+        self, *, appended_before: int | None, keep: int | None, limit: int, channels: Sequence[ChannelTrim] = ()
+    ) -> int:
         """Remove up to `limit` of the oldest events that were appended before that time, or are not among the newest
         `keep`, and return how many were removed; less than `limit` means that there is no more to do now.
+
+        Of `channels` the first whose pattern matches a channel holds for it, the same ones in every call between
+        opening and closing, but for the times, which grow. An event goes when it has gone from all its channels. The same steps carry out what a `delete` has promised.
 
         MUST keep the data of an event that is still owed (pending or held), though streams no longer see it. MUST
         answer the id of a trimmed event as a duplicate until `SEEN_WINDOW_US` after its append.

@@ -1,11 +1,12 @@
-"""Retention: trims the log by age and by count, a little at a time."""
+"""Retention: trims the log by age and by count, as a whole and by channel, a little at a time."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from hookbrook.core.retention import Rule
 from hookbrook.errors import StoreError
-from hookbrook.store.base import Log
+from hookbrook.store.base import ChannelTrim, Log
 
 logger = logging.getLogger("hookbrook.store")
 
@@ -18,18 +19,27 @@ IDLE_S = 10.0
 
 
 class Retention:
-    """Args: age in seconds and count of events to keep; None for no such limit. `clock` is in microseconds."""
+    """Args: age in seconds and count of events to keep, of the whole log and by rules for each channel; None for no
+    such limit. `clock` is in microseconds.
+    """
 
-    def __init__(self, log: Log, *, age_s: float | None, count: int | None, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        log: Log,
+        *,
+        age_s: float | None,
+        count: int | None,
+        clock: Callable[[], int],
+        rules: Sequence[Rule] = (),
+    ) -> None:
         self._log = log
         self._age_s = age_s
         self._count = count
         self._clock = clock
+        self._rules = rules
 
     async def run(self) -> None:
-        """Trim until cancelled."""
-        if self._age_s is None and self._count is None:
-            return
+        """Trim until cancelled. Without any limit there still is the data of deleted channels to be let go."""
         while True:
             try:
                 more = await self.step() >= STEP
@@ -41,5 +51,13 @@ class Retention:
 
     async def step(self) -> int:
         """One step; returns how much was done, less than `STEP` when there is no more to do now."""
-        before = None if self._age_s is None else self._clock() - round(self._age_s * 1_000_000)
-        return await self._log.trim(appended_before=before, keep=self._count, limit=STEP)
+        channels = [
+            ChannelTrim(pattern=rule.channels, appended_before=self._before(rule.age_s), keep=rule.count)
+            for rule in self._rules
+        ]
+        return await self._log.trim(
+            appended_before=self._before(self._age_s), keep=self._count, limit=STEP, channels=channels
+        )
+
+    def _before(self, age_s: float | None) -> int | None:
+        return None if age_s is None else self._clock() - round(age_s * 1_000_000)

@@ -6,8 +6,8 @@ page says how far it looked, and the caller asks for the next.
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -17,7 +17,9 @@ from hookbrook.core.channel import matches_any
 from hookbrook.core.cursor import Epoch, Epochs
 from hookbrook.core.delivery import NewDelivery, State
 from hookbrook.core.event import Appended, Event, NewEvent
-from hookbrook.store.base import IdConflict, Page, Query, StaleRouting
+from hookbrook.store.base import BatchConflict, ChannelClosed, IdConflict, Page, Query, StaleRouting
+from hookbrook.store.sqlite import channels
+from hookbrook.store.sqlite.channels import Name
 from hookbrook.store.sqlite.lines import Line, line_up
 from hookbrook.store.sqlite.sql import Row, execute_rows, sql
 from hookbrook.store.sqlite.writer import AppendJob
@@ -54,9 +56,17 @@ class LogState:
     #: The newest `appended`: later events are never stamped earlier, whatever the clock does.
     appended: int
     routing_version: int
+    #: No channel has lost anything of its own after this seq.
+    floor: int = 0
+    #: Whether any channel was ever closed; as long as none was, appends need not ask.
+    closings: bool = False
     #: Where trimming goes on: among the pinned events, and among the rows without data.
     looked_at: int = 0
     forgotten: int = 0
+    #: Where sweeping goes on: among the newest events, those that age (by rule), and the rows above the watermark.
+    counted: int = 0
+    aged: Mapping[str, int] = field(default_factory=dict)
+    blanked: int = 0
 
 
 def load_state(connection: sqlite3.Connection, *, new_epoch: str, now: int) -> LogState:
@@ -73,6 +83,8 @@ def load_state(connection: sqlite3.Connection, *, new_epoch: str, now: int) -> L
         trimmed=trimmed,
         appended=max(trimmed, connection.execute(sql("last_appended")).fetchone()[0]),
         routing_version=_meta(connection, "routing_version"),
+        floor=channels.highest_floor(connection),
+        closings=channels.has_closings(connection),
     )
 
 
@@ -87,6 +99,12 @@ class Kept:
 
     oldest: int
     trimmed: int
+    floor: int
+    closings: bool
+
+
+def _kept(state: LogState) -> Kept:
+    return Kept(oldest=state.oldest, trimmed=state.trimmed, floor=state.floor, closings=state.closings)
 
 
 class Log:
@@ -95,7 +113,7 @@ class Log:
     def __init__(self, state: LogState, clock: Callable[[], int]) -> None:
         self.state = state
         #: For other threads, which must not see what may yet be undone.
-        self.kept = Kept(oldest=state.oldest, trimmed=state.trimmed)
+        self.kept = _kept(state)
         self._before = state
         self._clock = clock
 
@@ -103,8 +121,9 @@ class Log:
         self._before = replace(self.state)
 
     def committed(self) -> None:
-        if self.state.oldest != self.kept.oldest:
-            self.kept = Kept(oldest=self.state.oldest, trimmed=self.state.trimmed)
+        state, kept = self.state, self.kept
+        if state.oldest != kept.oldest or state.floor != kept.floor or state.closings != kept.closings:
+            self.kept = _kept(state)
 
     def rolled_back(self) -> None:
         self.state = self._before
@@ -113,16 +132,27 @@ class Log:
         """Append the batches of many callers in a few statements. Sets each job's result or error."""
         current = [job for job in jobs if not self._is_stale(job)]
         seen = _find_seen(connection, chain.from_iterable(job.batch.events for job in current))
-        rows = _Rows(self.state, wall=self._clock())
+        rows = _Rows(self.state, wall=self._clock(), closed=self._closed(connection, current))
         for job in current:
             try:
                 job.result = rows.add(job.batch, seen)
-            except IdConflict as exc:
+            except BatchConflict as exc:
                 job.error = exc
         rows.insert(connection)
+        for event in rows.effects:
+            channels.carry_out(connection, event)
+            if event.effect == "delete":
+                self.state.floor = event.seq
+            self.state.closings = True
         self.state.tail = rows.tail
         self.state.appended = rows.now
         return rows.appended
+
+    def _closed(self, connection: sqlite3.Connection, jobs: Sequence[AppendJob]) -> set[Name]:
+        if not self.state.closings:
+            return set()
+        events = chain.from_iterable(job.batch.events for job in jobs)
+        return channels.closed_among(connection, ((event.tenant, name) for event in events for name in event.channels))
 
     def _is_stale(self, job: AppendJob) -> bool:
         if job.batch.routing_version == self.state.routing_version:
@@ -144,7 +174,7 @@ def _find_seen(connection: sqlite3.Connection, events: Iterable[NewEvent]) -> di
 class _Rows:
     """Rows of one transaction's appends, numbered as they are added."""
 
-    def __init__(self, state: LogState, *, wall: int) -> None:
+    def __init__(self, state: LogState, *, wall: int, closed: set[Name]) -> None:
         #: What the events are stamped with; never goes back.
         self.now = max(wall, state.appended)
         #: Deliveries are due by the clock that is asked whether they are: after it was set back, they would wait.
@@ -153,14 +183,18 @@ class _Rows:
         self.tail = state.tail
         self._epochs = state.epochs
         self.appended: list[Event] = []
+        #: Those of them that do something to their channels.
+        self.effects: list[Event] = []
+        #: Channels that are closed, by the log or by what was added.
+        self._closed = closed
         self._events: list[Row] = []
         self._channels: list[Row] = []
         self._deliveries: list[Row] = []
         self._lines: set[Line] = set()
 
     def add(self, batch: Batch, seen: dict[Key, tuple[int, str, bytes]]) -> list[Appended]:
-        """All events of the batch, or none of them: raises `IdConflict` and leaves everything as it was."""
-        results, fresh = self._judge(batch, seen)
+        """All events of the batch, or none of them: raises `BatchConflict` and leaves everything as it was."""
+        results, fresh, self._closed = self._judge(batch, seen)
         for event, deliveries, seq in fresh:
             seen[_key(event)] = (seq, event.id, event.digest)
             self._add_event(event, seq)
@@ -171,15 +205,18 @@ class _Rows:
 
     def _judge(
         self, batch: Batch, seen: dict[Key, tuple[int, str, bytes]]
-    ) -> tuple[list[Appended], list[tuple[NewEvent, Sequence[NewDelivery], int]]]:
+    ) -> tuple[list[Appended], list[tuple[NewEvent, Sequence[NewDelivery], int]], set[Name]]:
         results: list[Appended] = []
         fresh: list[tuple[NewEvent, Sequence[NewDelivery], int]] = []
         within: dict[Key, tuple[int, str, bytes]] = {}
+        closed = self._closed
         for index, (event, deliveries) in enumerate(zip(batch.events, batch.owed, strict=True)):
             key = _key(event)
             first = seen.get(key) or within.get(key)
             if first is None:
                 seq = self.tail + len(fresh) + 1
+                if closed or event.effect:
+                    closed = _judge_channels(event, index, closed)
                 within[key] = (seq, event.id, event.digest)
                 fresh.append((event, deliveries, seq))
                 results.append(Appended(id=event.id, seq=seq, epoch=self.epoch))
@@ -188,7 +225,7 @@ class _Rows:
             if digest and event.digest and digest != event.digest:
                 raise IdConflict(index, event.id)
             results.append(Appended(id=first_id, seq=seq, epoch=self._epochs.name_of(seq), duplicate=True))
-        return results, fresh
+        return results, fresh, closed
 
     def _add_event(self, event: NewEvent, seq: int) -> None:
         home, *others = event.channels
@@ -210,6 +247,8 @@ class _Rows:
                 event.digest,
                 event.request,
                 event.data,
+                event.effect or None,
+                event.merge or None,
             )
         )
         self._channels += [(event.tenant, channel, seq) for channel in others]
@@ -228,8 +267,12 @@ class _Rows:
                 kind=event.kind,
                 data=event.data,
                 request=event.request,
+                effect=event.effect,
+                merge=event.merge,
             )
         )
+        if event.effect:
+            self.effects.append(self.appended[-1])
 
     def _add_delivery(self, delivery: NewDelivery, tenant: str, seq: int) -> None:
         state, due, line = (State.HELD if delivery.held else State.PENDING), self._wall, delivery.line
@@ -250,9 +293,20 @@ class _Rows:
         line_up(connection, self._lines, now=self._wall)
 
 
+def _judge_channels(event: NewEvent, index: int, closed: set[Name]) -> set[Name]:
+    """Which channels are closed once the event has been added; raises `ChannelClosed` if it cannot be."""
+    names = {(event.tenant, channel) for channel in event.channels}
+    if event.effect == "delete":
+        return closed - names
+    for channel in event.channels:
+        if (event.tenant, channel) in closed:
+            raise ChannelClosed(index, channel)
+    return closed | names if event.effect == "close" else closed
+
+
 def event_of(row: Sequence[Any], epochs: Epochs) -> Event:
     """The event of a row of `EVENT_COLUMNS`."""
-    seq, tenant, home, more, id_, type_, source, time, appended, content_type, kind, request, data = row
+    seq, tenant, home, more, id_, type_, source, time, appended, content_type, kind, effect, merge, request, data = row
     return Event(
         seq=seq,
         epoch=epochs.name_of(seq),
@@ -267,26 +321,14 @@ def event_of(row: Sequence[Any], epochs: Epochs) -> Event:
         kind=kind,
         data=data if data is not None else b"",
         request=request,
+        effect=effect or "",
+        merge=merge or "",
     )
-
-
-def _matches(event: Event, query: Query) -> bool:
-    if query.tenant is not None and event.tenant != query.tenant:
-        return False
-    if query.source is not None and event.source != query.source:
-        return False
-    if not matches_any(query.types, event.type):
-        return False
-    return any(matches_any(query.channels, channel) for channel in event.channels)
 
 
 def _is_indexed(query: Query) -> bool:
     """Whether every channel is an exact name, so that the index by channel finds the events without a scan."""
-    return (
-        query.tenant is not None
-        and 0 < len(query.channels) <= MAX_INDEXED_CHANNELS
-        and not any(channel.endswith("*") for channel in query.channels)
-    )
+    return channels.is_exact(query) and len(query.channels) <= MAX_INDEXED_CHANNELS
 
 
 def read(connection: sqlite3.Connection, query: Query, *, after: int, limit: int, epochs: Epochs) -> Page:
@@ -299,7 +341,13 @@ def read(connection: sqlite3.Connection, query: Query, *, after: int, limit: int
         end = min(after + SCAN_ROWS, tail)
         found = _scan(connection, "scan", query, (after, end), limit)
     scanned_to = max(found.rows[-1][0] if found.cut else end, after)
-    return Page(events=_events(found, query, epochs), scanned_to=scanned_to, oldest=oldest, tail=tail)
+    return Page(
+        events=_events(connection, found, query, epochs),
+        scanned_to=scanned_to,
+        oldest=oldest,
+        tail=tail,
+        standing=channels.standing(connection, query, after=after),
+    )
 
 
 def read_back(connection: sqlite3.Connection, query: Query, *, before: int, limit: int, epochs: Epochs) -> Page:
@@ -312,7 +360,8 @@ def read_back(connection: sqlite3.Connection, query: Query, *, before: int, limi
         end = max(before - SCAN_ROWS, oldest)
         found = _scan(connection, "scan_back", query, (before, end), limit)
     scanned_to = min(found.rows[-1][0] if found.cut else end, before)
-    return Page(events=_events(found, query, epochs), scanned_to=scanned_to, oldest=oldest, tail=tail)
+    events = _events(connection, found, query, epochs)
+    return Page(events=events, scanned_to=scanned_to, oldest=oldest, tail=tail)
 
 
 def _ends(connection: sqlite3.Connection) -> tuple[int, int]:
@@ -339,14 +388,31 @@ def _take(rows: Iterable[Any], limit: int) -> _Found:
     return _Found(rows=taken, cut=False)
 
 
-def _events(found: _Found, query: Query, epochs: Epochs) -> list[Event]:
-    events = (event_of(row, epochs) for row in found.rows)
-    return [event for event in events if _matches(event, query)]
+def _events(connection: sqlite3.Connection, found: _Found, query: Query, epochs: Epochs) -> list[Event]:
+    """Those of the rows that match, on a channel on which they are still shown."""
+    events = [event_of(row, epochs) for row in found.rows]
+    floors: dict[Name, int] = {}
+    if events and channels.highest_floor(connection) >= min(events[0].seq, events[-1].seq):
+        floors = channels.floors_of(connection, ((event.tenant, name) for event in events for name in event.channels))
+    return [
+        event
+        for event in events
+        if query.tenant in (None, event.tenant)
+        and query.source in (None, event.source)
+        and matches_any(query.types, event.type)
+        and channels.is_shown(event, query.channels, floors)
+    ]
 
 
 def _indexed(connection: sqlite3.Connection, name: str, query: Query, between: tuple[int, int], limit: int) -> _Found:
     """The first rows over all channels, each once. Rows of the wrong type count too: they were looked at."""
-    values = [value for channel in query.channels for value in (query.tenant, channel, *between) * 2]
+    low, high = between
+    floors = channels.floors_of(connection, ((query.tenant or "", channel) for channel in query.channels))
+    values = [
+        value
+        for channel in query.channels
+        for value in (query.tenant, channel, max(low, floors.get((query.tenant or "", channel), 0)), high) * 2
+    ]
     statement = sql(name).replace("{seqs}", " UNION ".join([sql("seqs_of_channel")] * len(query.channels)))
     return _take(connection.execute(statement, (*values, limit)), limit)
 
@@ -361,31 +427,15 @@ def _scan(connection: sqlite3.Connection, name: str, query: Query, between: tupl
         clauses.append("source = ?")
         values.append(query.source)
     if query.channels:
-        channels, channel_values = _pattern_filter("channel", query.channels)
-        clauses.append(f"(more IS NOT NULL OR {channels})")
-        values += channel_values
+        homes, home_values = channels.pattern_filter("channel", query.channels)
+        clauses.append(f"(more IS NOT NULL OR {homes})")
+        values += home_values
     if query.types:
-        types, type_values = _pattern_filter("type", query.types)
+        types, type_values = channels.pattern_filter("type", query.types)
         clauses.append(types)
         values += type_values
     statement = sql(name).replace("{filter}", " AND ".join(clauses))
     return _take(connection.execute(statement, (*between, *values, limit)), limit)
-
-
-def _pattern_filter(column: str, patterns: Sequence[str]) -> tuple[str, list[object]]:
-    """SQL that is true at least where a pattern matches; the exact rule is applied to what it lets through."""
-    clauses: list[str] = []
-    values: list[object] = []
-    for pattern in patterns:
-        if not pattern.endswith("*"):
-            clauses.append(f"{column} = ?")
-            values.append(pattern)
-        elif len(pattern) > 1:
-            clauses.append(f"({column} >= ? AND {column} < ?)")
-            values += [pattern[:-1], pattern[:-2] + chr(ord(pattern[-2]) + 1)]
-        else:
-            return "TRUE", []
-    return "(" + " OR ".join(clauses) + ")", values
 
 
 def seq_at(connection: sqlite3.Connection, time_us: int) -> int:
@@ -410,8 +460,11 @@ def first_at(connection: sqlite3.Connection, time_us: int, low: int, high: int) 
 
 
 def find(connection: sqlite3.Connection, tenant: str, event_id: str, epochs: Epochs) -> Event | None:
+    """See `Log.event`. Inside a read transaction."""
     row = connection.execute(sql("event_published"), (tenant, event_id)).fetchone()
     row = row or connection.execute(sql("event_received"), (event_id, tenant)).fetchone()
     if row is None or row[0] < _meta(connection, "oldest"):
         return None
-    return event_of(row, epochs)
+    event = event_of(row, epochs)
+    floors = channels.floors_of(connection, ((event.tenant, channel) for channel in event.channels))
+    return event if any(floors.get((tenant, name), 0) < event.seq for name in event.channels) else None

@@ -3,7 +3,7 @@
 -- insert_events --
 -- Append events whose seq the writer has already chosen.
 INSERT INTO event (seq, tenant, channel, more, id, type, source, time, appended, content_type, kind, scope, dedupe,
-                   digest, request, data)
+                   digest, request, data, effect, merge)
 VALUES {rows};
 
 -- insert_event_channels --
@@ -18,6 +18,32 @@ INSERT INTO delivery (id, tenant, seq, endpoint_id, line, state, attempts, next_
 WITH wanted AS (VALUES {rows})
 SELECT tenant, scope, dedupe, seq, id, digest
 FROM wanted CROSS JOIN event ON tenant = wanted.column1 AND scope = wanted.column2 AND dedupe = wanted.column3;
+
+-- find_channels --
+WITH wanted AS (VALUES {rows})
+SELECT tenant, name, closed, floor, why
+FROM wanted CROSS JOIN channel ON tenant = wanted.column1 AND name = wanted.column2;
+
+-- floors_above --
+SELECT name, floor, why FROM channel WHERE floor > 0 AND floor > ? AND {filter} ORDER BY floor DESC;
+
+-- highest_floor --
+SELECT floor FROM channel WHERE floor > 0 ORDER BY floor DESC LIMIT 1;
+
+-- any_closed --
+SELECT 1 FROM channel WHERE closed IS NOT NULL LIMIT 1;
+
+-- close_channel --
+INSERT INTO channel (tenant, name, closed) VALUES (?, ?, ?)
+ON CONFLICT (tenant, name) DO UPDATE SET closed = excluded.closed;
+
+-- delete_channel --
+INSERT INTO channel (tenant, name, floor, why) VALUES (?, ?, ?, 'deleted')
+ON CONFLICT (tenant, name) DO UPDATE SET closed = NULL, floor = excluded.floor, why = excluded.why;
+
+-- trim_channel --
+INSERT INTO channel (tenant, name, floor, why) VALUES (?, ?, ?, 'trimmed')
+ON CONFLICT (tenant, name) DO UPDATE SET floor = excluded.floor, why = excluded.why WHERE floor < excluded.floor;
 
 -- last_seq --
 -- The newest seq ever issued, also when its event is gone.
@@ -58,7 +84,7 @@ SELECT {columns} FROM event WHERE tenant = ? AND scope = '' AND dedupe = ?;
 SELECT {columns} FROM event WHERE id = ? AND (scope <> '' OR id <> dedupe) AND tenant = ?;
 
 -- pin_owed --
-INSERT INTO pinned (seq)
+INSERT OR IGNORE INTO pinned (seq)
 SELECT DISTINCT seq FROM delivery WHERE seq >= ? AND seq < ? AND state IN ('pending', 'held');
 
 -- blank_unpinned --
@@ -70,6 +96,39 @@ WHERE seq >= ? AND seq < ? AND seq NOT IN (SELECT seq FROM pinned WHERE seq >= ?
 SELECT seq, EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = pinned.seq AND state IN ('pending', 'held'))
 FROM pinned WHERE seq > ? ORDER BY seq LIMIT ?;
 
+-- channels_between --
+SELECT seq, tenant, channel, more FROM event WHERE seq > ? AND seq < ? ORDER BY seq LIMIT ?;
+
+-- channels_of --
+SELECT seq, tenant, channel, more, appended FROM event WHERE seq IN ({rows});
+
+-- unswept --
+-- Channels whose events are no longer shown up to a floor, but still kept.
+SELECT tenant, name, floor, swept FROM channel WHERE swept < floor LIMIT ?;
+
+-- swept --
+UPDATE channel SET swept = ? WHERE tenant = ? AND name = ?;
+
+-- owed_among --
+SELECT DISTINCT seq FROM delivery WHERE seq IN ({rows}) AND state IN ('pending', 'held');
+
+-- pin --
+INSERT OR IGNORE INTO pinned (seq) SELECT seq FROM event WHERE seq IN ({rows});
+
+-- blanks_between --
+SELECT seq, data IS NULL FROM event WHERE seq > ? AND seq < ? ORDER BY seq LIMIT ?;
+
+-- forget_floors --
+-- Of closed channels; the log as a whole no longer reaches back so far.
+UPDATE channel SET floor = 0, swept = 0 WHERE (tenant, name) IN (
+    SELECT tenant, name FROM channel WHERE floor > 0 AND floor < ? AND swept >= floor AND closed IS NOT NULL LIMIT ?
+);
+
+-- forget_channels --
+DELETE FROM channel WHERE (tenant, name) IN (
+    SELECT tenant, name FROM channel WHERE floor > 0 AND floor < ? AND swept >= floor AND closed IS NULL LIMIT ?
+);
+
 -- unpin --
 DELETE FROM pinned WHERE seq IN ({rows});
 
@@ -77,8 +136,9 @@ DELETE FROM pinned WHERE seq IN ({rows});
 -- Rows without data, which only remember that an id was seen.
 SELECT seq FROM event WHERE seq > ? AND seq < ? AND data IS NULL ORDER BY seq LIMIT ?;
 
--- appended_at --
-SELECT appended FROM event WHERE seq = ?;
+-- appended_before --
+-- When the last event before a seq was appended; between them rows may have been removed.
+SELECT appended FROM event WHERE seq < ? ORDER BY seq DESC LIMIT 1;
 
 -- blank_events --
 UPDATE event SET data = NULL, request = NULL WHERE seq IN ({rows});

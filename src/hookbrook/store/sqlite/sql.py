@@ -15,10 +15,12 @@ from typing import Any
 Row = Sequence[object]
 
 #: Rows per statement, falling: few distinct statements, so that SQLite's statement cache holds them all. SQLite's
-#: default SQLITE_MAX_VARIABLE_NUMBER is 32766; 128 rows of 16 columns stay far below.
+#: default SQLITE_MAX_VARIABLE_NUMBER is 32766; 128 rows of 18 columns stay far below.
 CHUNKS = (128, 32, 8, 1)
 #: What `event_of` reads. The large ones stand last, so that SQLite can filter rows without reading them.
-EVENT_COLUMNS = "seq, tenant, channel, more, id, type, source, time, appended, content_type, kind, request, data"
+EVENT_COLUMNS = (
+    "seq, tenant, channel, more, id, type, source, time, appended, content_type, kind, effect, merge, request, data"
+)
 
 _BLOCK = re.compile(r"^-- (\w+) --$", re.MULTILINE)
 

@@ -19,6 +19,7 @@ from hookbrook.store.base import (
     NO_CHANGES,
     SEEN_WINDOW_US,
     Bounds,
+    ChannelTrim,
     DeliveryQuery,
     Due,
     Health,
@@ -27,10 +28,12 @@ from hookbrook.store.base import (
     Query,
     R,
     Reroutes,
+    Standing,
 )
-from hookbrook.store.sqlite import deliveries, log, registry
+from hookbrook.store.sqlite import channels, deliveries, log, registry
 from hookbrook.store.sqlite.connection import blames_file, connect, explain, hold, open_writer
 from hookbrook.store.sqlite.sql import sql
+from hookbrook.store.sqlite.sweeping import Sweeper
 from hookbrook.store.sqlite.trimming import Trimmer
 from hookbrook.store.sqlite.writer import Writer
 
@@ -75,6 +78,7 @@ class SqliteStore:
         try:
             self._log = log.Log(await asyncio.to_thread(self._load), self._clock)
             self._trimmer = Trimmer(self._log)
+            self._sweeper = Sweeper(self._log)
         except BaseException:
             self._lock.close()
             raise
@@ -161,7 +165,14 @@ class SqliteStore:
 
     def _bounds(self) -> Bounds:
         epochs, kept = self._epochs, self._log.kept
-        return Bounds(oldest=kept.oldest, tail=self._announced, epochs=epochs, trimmed=kept.trimmed)
+        return Bounds(
+            oldest=kept.oldest,
+            tail=self._announced,
+            epochs=epochs,
+            trimmed=kept.trimmed,
+            floor=kept.floor,
+            closings=kept.closings,
+        )
 
     @property
     def _epochs(self) -> Epochs:
@@ -180,13 +191,26 @@ class SqliteStore:
     async def event(self, tenant: str, event_id: str) -> Event | None:
         return await self._read(log.find, tenant, event_id, self._epochs)
 
-    async def trim(self, *, appended_before: int | None, keep: int | None, limit: int) -> int:
+    async def standing(self, query: Query, *, after: int) -> Standing:
+        return await self._read(channels.standing, query, after=after)
+
+    async def trim(
+        self,
+        *,
+        appended_before: int | None,
+        keep: int | None,
+        limit: int,
+        channels: Sequence[ChannelTrim] = (),
+    ) -> int:
         seen_before = self._clock() - SEEN_WINDOW_US
-        return await self._write(
-            lambda connection: self._trimmer.step(
+
+        def run(connection: sqlite3.Connection) -> int:
+            done = self._trimmer.step(
                 connection, appended_before=appended_before, keep=keep, seen_before=seen_before, limit=limit
             )
-        )
+            return max(done, self._sweeper.step(connection, channels, seen_before=seen_before, limit=limit))
+
+        return await self._write(run)
 
     # Deliveries
 

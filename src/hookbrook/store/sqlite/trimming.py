@@ -36,7 +36,8 @@ class Trimmer:
         passed = oldest - state.oldest
         if passed:
             _pass_over(connection, state.oldest, oldest)
-            state.trimmed = connection.execute(sql("appended_at"), (oldest - 1,)).fetchone()[0]
+            last = connection.execute(sql("appended_before"), (oldest,)).fetchone()
+            state.trimmed = max(state.trimmed, last[0] if last else 0)
             state.oldest = oldest
             connection.execute(sql("put_meta"), ("oldest", oldest))
             connection.execute(sql("put_meta"), ("trimmed", state.trimmed))
