@@ -262,9 +262,9 @@ async def serve(settings: Settings, *, announce: Announce) -> None:
     """
     app: App | None = None
 
-    async def door(scope: Scope, receive: Receive, send: Send) -> None:
+    def door(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         assert app is not None
-        await app(scope, receive, send)
+        return app(scope, receive, send)
 
     # Bound first, so that a port in use is told before the store is touched; connections wait in the kernel meanwhile.
     server = Server(door, host=settings.host, port=settings.port)

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from hookbrook.core.cursor import Cursor
@@ -437,7 +438,7 @@ async def test_what_a_cancelled_caller_asked_for_is_done_all_the_same(tmp_path: 
     async with opened(tmp_path / "hookbrook.db") as store:
         heard: list[str] = []
         store.follow(lambda news: heard.extend(each.id for each in news))
-        callers = [asyncio.create_task(store.append([event(f"e{number}")], [()], 1)) for number in range(20)]
+        callers = [asyncio.ensure_future(store.append([event(f"e{number}")], [()], 1)) for number in range(20)]
         await asyncio.sleep(0)
         for caller in callers[::2]:
             caller.cancel()
@@ -451,7 +452,7 @@ async def test_closing_finishes_what_was_accepted(tmp_path: Path) -> None:
     path = tmp_path / "hookbrook.db"
     store = SqliteStore(path)
     await store.open()
-    callers = [asyncio.create_task(store.append([event(f"e{number}")], [()], 1)) for number in range(50)]
+    callers = [asyncio.ensure_future(store.append([event(f"e{number}")], [()], 1)) for number in range(50)]
     await asyncio.sleep(0)
     await store.close()
     results = await asyncio.gather(*callers)
@@ -481,7 +482,7 @@ async def test_readers_do_not_wait_for_the_writer_nor_it_for_them(tmp_path: Path
         await append(store, event("e1"))
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        waiting = asyncio.create_task(store.append([event("e2")], [()], 1))
+        waiting = asyncio.ensure_future(store.append([event("e2")], [()], 1))
         for _ in range(20):
             assert await ids(store) == ["e1"]
         assert not waiting.done()
@@ -500,11 +501,11 @@ async def test_readers_do_not_wait_for_the_writer_nor_it_for_them(tmp_path: Path
 async def test_routes_that_changed_in_the_same_group_are_seen(tmp_path: Path) -> None:
     async with opened(tmp_path / "hookbrook.db") as store:
         endpoint = Endpoint(id="ep_1", url="https://example.com", secrets=(), created=0, updated=0)
-        results = await as_one_group(
-            store.append([event("before")], [()], 1),
-            store.save(endpoint),
-            store.append([event("after")], [()], 1),
-        )
+
+        async def append_after() -> list[Appended]:
+            return await store.append([event("after")], [()], 1)
+
+        results = await as_one_group(store.append([event("before")], [()], 1), store.save(endpoint), append_after())
         assert isinstance(results[2], StaleRouting)
         assert await ids(store) == ["before"]
 
@@ -550,3 +551,24 @@ async def test_only_its_owner_can_read_a_new_file_and_what_lies_beside_it(tmp_pa
     await store.secret("token", b"secret")
     assert modes_of_others(tmp_path) == {"x.db": 0, "x.db-wal": 0, "x.db-shm": 0}
     await store.close()
+
+
+# Ids made just now
+
+
+async def test_a_fresh_id_is_taken_from_then_on(tmp_path: Path) -> None:
+    async with opened(tmp_path / "hookbrook.db") as store:
+        made = msgspec.structs.replace(event("e1"), fresh=True)
+        first, repeated = await as_one_group(store.append([made], [()], 1), store.append([event("e1")], [()], 1))
+        [later] = await store.append([event("e1")], [()], 1)
+        assert [each.duplicate for each in (first[0], repeated[0], later)] == [False, True, True]
+
+
+async def test_an_id_wrongly_called_fresh_spoils_nobody_elses_append(tmp_path: Path) -> None:
+    async with opened(tmp_path / "hookbrook.db") as store:
+        await append(store, event("e1"))
+        wrong = msgspec.structs.replace(event("e1"), fresh=True)
+        refused, other = await as_one_group(store.append([wrong], [()], 1), store.append([event("e2")], [()], 1))
+        assert isinstance(refused, sqlite3.IntegrityError)
+        assert other[0].seq == 2
+        assert await ids(store) == ["e1", "e2"]

@@ -55,6 +55,8 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: Where `dedupe_id` must be unique within the tenant: "" for the publish door, else the source's id.
     scope: str = ""
     dedupe_id: str
+    #: `dedupe_id` was made for this event just now, of so many random bits that the log cannot have it yet.
+    fresh: bool = False
     #: Fingerprint of the content; the same id with another digest is a conflict. Empty: repeats are never conflicts.
     digest: bytes = b""
     effect: Effect = ""
@@ -108,9 +110,8 @@ def digest(
     purpose, since a client that retries may stamp the event again."""
     # A kind of its own, so that no data can look like an effect; without either the digest is what it always was.
     marks = (effect, merge, "") if effect or merge else ()
-    fingerprint = hashlib.blake2b(digest_size=16, person=b"marked" if marks else b"")
     head = "\0".join((*marks, *channels, "", type, content_type, ""))
-    fingerprint.update(head.encode())
+    fingerprint = hashlib.blake2b(head.encode(), digest_size=16, person=b"marked" if marks else b"")
     fingerprint.update(data)
     return fingerprint.digest()
 

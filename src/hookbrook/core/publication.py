@@ -143,6 +143,7 @@ class Press:
             kind=kind,
             data=data,
             dedupe_id=chosen,
+            fresh=id is None,
             digest=digest(channels, type, content_type, data),
         )
 

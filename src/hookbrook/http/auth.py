@@ -11,6 +11,7 @@ says that the page is our own.
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Final, Literal, NoReturn
 from urllib.parse import parse_qsl
 
@@ -185,15 +186,7 @@ class Auth:
         client = scope.get("client")
         # The server binds loopback only in this mode; a host program that mounted us might not.
         if self._settings.dev and (client is None or is_loopback(client[0])):
-            return Principal(
-                kind="dev",
-                tenant=tenant or DEFAULT_TENANT,
-                view=tenant,
-                scopes=frozenset({Scope.ADMIN}),
-                subscribe=EVERYTHING,
-                publish=EVERYTHING,
-                subject="dev",
-            )
+            return _developer(tenant)
         if not self._public:
             raise unauthorized("Send an API key or a token: Authorization: Bearer …")
         if tenant not in (None, DEFAULT_TENANT):
@@ -277,6 +270,20 @@ async def first_admin_key(catalog: Catalog, *, now: int) -> str | None:
     text, key = new_key(tenant=DEFAULT_TENANT, scopes=(Scope.ADMIN,), now=now, description="made at the first start")
     await catalog.save(key)
     return text
+
+
+@lru_cache(maxsize=256)
+def _developer(tenant: str | None) -> Principal:
+    """Whoever asks in `--dev`, without a credential."""
+    return Principal(
+        kind="dev",
+        tenant=tenant or DEFAULT_TENANT,
+        view=tenant,
+        scopes=frozenset({Scope.ADMIN}),
+        subscribe=EVERYTHING,
+        publish=EVERYTHING,
+        subject="dev",
+    )
 
 
 def unauthorized(detail: str, *, invalid: bool = False) -> Unauthorized:

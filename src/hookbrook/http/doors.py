@@ -1,5 +1,6 @@
 """Which door a request goes to: the hot ones directly, everything else to the management API."""
 
+from collections.abc import Awaitable
 from urllib.parse import unquote
 
 from hookbrook.errors import MethodNotAllowed
@@ -33,56 +34,54 @@ class Doors:
         self._requests = requests
         self._api = api
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """What the door returns: a coroutine of our own around it would only hand on what it hands on."""
         # Below a host program's own path, ASGI's `path` begins with that.
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         if path.startswith(CHANNELS) and len(path) > len(CHANNELS):
-            await self._channel(scope, receive, send, path[len(CHANNELS) :])
-        elif path == EVENTS:
-            await self._events(scope, receive, send)
-        elif path == STREAM:
+            return self._channel(scope, receive, send, path[len(CHANNELS) :])
+        if path == EVENTS:
+            return self._events(scope, receive, send)
+        if path == STREAM:
             _check_method(scope, *_READ)
-            await self._stream(scope, receive, send)
-        elif path.startswith(INGEST):
-            await self._ingest(scope, receive, send)
-        elif path.startswith(EVENTS + "/") and (event_id := _last_segment(scope, EVENTS + "/")):
+            return self._stream(scope, receive, send)
+        if path.startswith(INGEST):
+            return self._ingest(scope, receive, send)
+        if path.startswith(EVENTS + "/") and (event_id := _last_segment(scope, EVENTS + "/")):
             _check_method(scope, *_READ)
-            await self._history.event(scope, send, event_id)
-        elif path.startswith(SOURCES) and REQUESTS in path:
-            await self._received(scope, receive, send, path)
-        else:
-            await self._api(scope, receive, send)
+            return self._history.event(scope, send, event_id)
+        if path.startswith(SOURCES) and REQUESTS in path:
+            return self._received(scope, receive, send, path)
+        return self._api(scope, receive, send)
 
-    async def _received(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+    def _received(self, scope: Scope, receive: Receive, send: Send, path: str) -> Awaitable[None]:
         """`/v1/sources/{source}/requests`, and below it `/{event_id}` and `/{event_id}/body`."""
         match path.removeprefix(SOURCES).split("/"):
             case [source, "requests"]:
                 _check_method(scope, *_READ)
-                await self._requests.stream(scope, receive, send, source)
+                return self._requests.stream(scope, receive, send, source)
             case [source, "requests", event_id]:
                 _check_method(scope, *_READ)
-                await self._requests.one(scope, send, source, event_id)
+                return self._requests.one(scope, send, source, event_id)
             case [source, "requests", event_id, "body"]:
                 _check_method(scope, *_READ)
-                await self._requests.body(scope, send, source, event_id)
+                return self._requests.body(scope, send, source, event_id)
             case _:
-                await self._api(scope, receive, send)
+                return self._api(scope, receive, send)
 
-    async def _channel(self, scope: Scope, receive: Receive, send: Send, channel: str) -> None:
+    def _channel(self, scope: Scope, receive: Receive, send: Send, channel: str) -> Awaitable[None]:
         _check_method(scope, *_READ, "POST")
         if scope["method"] == "POST":
-            await self._publish.channel(scope, receive, send, channel)
-        elif "text/event-stream" in accept(scope):
-            await self._stream(scope, receive, send, channel)
-        else:
-            await self._history.page(scope, send, channel)
+            return self._publish.channel(scope, receive, send, channel)
+        if "text/event-stream" in accept(scope):
+            return self._stream(scope, receive, send, channel)
+        return self._history.page(scope, send, channel)
 
-    async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _events(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         _check_method(scope, *_READ, "POST")
         if scope["method"] == "POST":
-            await self._publish.events(scope, receive, send)
-        else:
-            await self._history.page(scope, send)
+            return self._publish.events(scope, receive, send)
+        return self._history.page(scope, send)
 
 
 def _last_segment(scope: Scope, prefix: str) -> str:

@@ -36,6 +36,8 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 #: The ASGI extension with which a door takes the socket over: `scope["extensions"][HAND_OVER]()`, a `Taken` or None.
 HAND_OVER = "hookbrook.hand_over"
+#: The ASGI extension with which a door sends a whole response in one piece; see `Exchange.respond`.
+RESPOND = "hookbrook.respond"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +150,8 @@ class Exchange:
                 connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if not self.disconnected and not self.response_complete:
             connection.flow.resume_reading()
-            await self.changed.wait()
+            if not self.changed.is_set():
+                await self.changed.wait()
             self.changed.clear()
         if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
@@ -177,6 +180,31 @@ class Exchange:
             self._write_body(message.get("body", b""), message.get("more_body", False))
         else:
             raise RuntimeError(f"{kind!r} cannot be sent now")
+
+    def respond(self, status: int, block: bytes, body: bytes) -> bool:
+        """Write a whole response at once, and silently nothing if the client is gone; False if it must be sent by
+        messages: a response has begun, or the client does not read.
+
+        Args:
+            block: all header lines, `content-length` among them and nothing else about framing, each ended by CR LF.
+        """
+        if self.response_started or self._connection.flow.write_paused:
+            return False
+        if self._unreachable():
+            return True
+        framing = self._decide_framing(status, len(body))
+        if self._bodiless:
+            body = b""
+        self.status = status
+        self.sent = len(body)
+        self.expects_continue = False
+        self.response_started = self.response_complete = True
+        self._connection.transport.write(
+            b"".join((STATUS_LINES[status], self._connection.preamble, block, framing, b"\r\n", body))
+        )
+        self.changed.set()
+        self._connection.finished(self)
+        return True
 
     def _unreachable(self) -> bool:
         # uvloop's `write` raises on a closed transport, which happens before `connection_lost` is told.

@@ -11,11 +11,12 @@ Pages of listed origins are let in, and CORS tells the browser so (Fetch standar
 """
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
 from hookbrook.errors import BadRequest, ConfigError, Forbidden, Misdirected, Problem
+from hookbrook.http.exchange import RESPOND
 from hookbrook.http.problems import App, Headers, Message, Receive, Scope, Send, send_problem
 
 #: Names under which a browser on this machine reaches this machine; listed with any port.
@@ -222,23 +223,20 @@ class Guard:
                 (b"access-control-expose-headers", b"location, retry-after"),
             ]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         try:
             origin = self._judge(scope)
         except Problem as problem:
-            await send_problem(send, problem, head=scope["method"] == "HEAD")
-            return
+            return send_problem(send, problem, head=scope["method"] == "HEAD")
         if origin is None:
             if self._cors:
-                send = _adding(send, [_VARY])
-            await self._app(scope, receive, send)
-        elif scope["method"] == "OPTIONS" and _is_preflight(scope):
-            await self._answer_preflight(origin, send)
-        else:
-            await self._app(scope, receive, _adding(send, [_VARY, *self._cors.get(origin, ())]))
+                send = _adding(scope, send, [_VARY])
+            return self._app(scope, receive, send)
+        if scope["method"] == "OPTIONS" and _is_preflight(scope):
+            return self._answer_preflight(origin, send)
+        return self._app(scope, receive, _adding(scope, send, [_VARY, *self._cors.get(origin, ())]))
 
     def _judge(self, scope: Scope) -> bytes | None:
         """The page's origin, if one is named and the rules apply; raises a `Problem` if they are broken."""
@@ -295,7 +293,10 @@ def _is_preflight(scope: Scope) -> bool:
     return any(name == b"access-control-request-method" for name, _ in scope["headers"])
 
 
-def _adding(send: Send, headers: Headers) -> Send:
+def _adding(scope: Scope, send: Send, headers: Headers) -> Send:
+    # A response in one piece would leave without them.
+    (scope.get("extensions") or {}).pop(RESPOND, None)
+
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message.get("headers", ()), *headers]}

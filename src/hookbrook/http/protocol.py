@@ -31,7 +31,7 @@ from uvicorn.server import ServerState
 
 from hookbrook.errors import BadRequest, MethodNotAllowed, Problem, TooMany
 from hookbrook.http import accesslog
-from hookbrook.http.exchange import HAND_OVER, Exchange, Taken, encode_problem
+from hookbrook.http.exchange import HAND_OVER, RESPOND, Exchange, Taken, encode_problem
 from hookbrook.http.limits import DEFAULT_LIMITS, Limits
 from hookbrook.http.pace import Flow, Pace
 from hookbrook.http.problems import (
@@ -264,7 +264,7 @@ class Protocol(HttpToolsProtocol):
             "query_string": query,
             "headers": self.headers,
             "state": self.app_state.copy(),
-            "extensions": {HAND_OVER: self.hand_over},
+            "extensions": {HAND_OVER: self.hand_over, RESPOND: self._respond},
         }
 
     def on_chunk_header(self) -> None:
@@ -330,6 +330,10 @@ class Protocol(HttpToolsProtocol):
             if self._phase == BETWEEN:
                 self._watch(self.loop.time() + self.limits.keep_alive_s)
             self.flow.resume_reading()
+
+    def _respond(self, status: int, block: bytes, body: bytes) -> bool:
+        # By way of the connection, since a request that held its own method would be garbage in a circle.
+        return self.active is None or self.active.respond(status, block, body)
 
     def hand_over(self) -> Taken | None:
         """Give the socket away, after the head of the response was sent: the caller sets a protocol of its own and

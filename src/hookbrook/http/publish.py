@@ -4,7 +4,7 @@ Plain ASGI, decoded with msgspec: this is the hottest write path. Nothing is ans
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from urllib.parse import quote
 
 import msgspec
@@ -17,6 +17,7 @@ from hookbrook.core.ids import MAX_ID_LENGTH, check_id, new_id
 from hookbrook.core.key import Scope as KeyScope
 from hookbrook.core.publication import Press, parse_array, parse_cloud_event, parse_cloud_events, parse_one
 from hookbrook.errors import BadRequest, FieldError, Invalid, Problem, TooLarge, UnsupportedMedia
+from hookbrook.http.answer import answer
 from hookbrook.http.auth import Principal
 from hookbrook.http.body import read_body
 from hookbrook.http.gateway import Gateway
@@ -33,8 +34,10 @@ MAX_ARRAY_BYTES = 32 * 1024 * 1024
 #: Lines of one piece of NDJSON that go into one append; more are appended one after another.
 MAX_LINES_PER_APPEND = 1000
 
+#: No label, and the one that `curl -d` adds, say nothing about what was sent.
+_JSON_TYPES = frozenset({"", "application/json", "text/json", "application/x-www-form-urlencoded"})
 NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
-_JSON_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+_JSON_LINES = b"content-type: application/json\r\ncache-control: no-store\r\n"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -81,7 +84,7 @@ class Publish:
         )
         await self._append_one(event, scope, send)
 
-    async def events(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def events(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """`POST /v1/events`: one event, an array, NDJSON or a CloudEvent, told apart by the content type."""
         principal = self._gateway.auth.authenticate(scope)
         if not principal.publish:
@@ -89,16 +92,15 @@ class Publish:
         headers = scope["headers"]
         label = _header(headers, b"content-type").partition(";")[0].strip().lower()
         if label in NDJSON_TYPES:
-            await self._lines(principal, headers, receive, send)
-        elif label in (CLOUDEVENT_TYPE, BATCH_CONTENT_TYPE):
-            await self._cloud_events(principal, scope, receive, send, batch=label == BATCH_CONTENT_TYPE)
-        elif label in ("", "application/json", "text/json", "application/x-www-form-urlencoded"):
-            await self._json(principal, scope, receive, send)
-        else:
-            raise UnsupportedMedia(
-                f"{label} is not one of application/json, application/x-ndjson, {CLOUDEVENT_TYPE}. "
-                "To publish a body of any type as it is, POST it to /v1/channels/{channel}."
-            )
+            return self._lines(principal, scope, receive, send)
+        if label in (CLOUDEVENT_TYPE, BATCH_CONTENT_TYPE):
+            return self._cloud_events(principal, scope, receive, send, batch=label == BATCH_CONTENT_TYPE)
+        if label in _JSON_TYPES:
+            return self._json(principal, scope, receive, send)
+        raise UnsupportedMedia(
+            f"{label} is not one of application/json, application/x-ndjson, {CLOUDEVENT_TYPE}. "
+            "To publish a body of any type as it is, POST it to /v1/channels/{channel}."
+        )
 
     async def _json(self, principal: Principal, scope: Scope, receive: Receive, send: Send) -> None:
         body = await self._whole(scope, receive)
@@ -112,7 +114,7 @@ class Publish:
         items = parse_array(body)
         self._check_count(len(items))
         events = [press.publication(item, f"[{n}].", _nth(key, n)) for n, item in enumerate(items)]
-        await self._append_all(principal, events, send)
+        await self._append_all(principal, events, scope, send)
 
     async def _cloud_events(
         self, principal: Principal, scope: Scope, receive: Receive, send: Send, *, batch: bool
@@ -128,21 +130,22 @@ class Publish:
         items = parse_cloud_events(body)
         self._check_count(len(items))
         events = [press.cloud_event(item, channel, f"[{n}].") for n, item in enumerate(items)]
-        await self._append_all(principal, events, send)
+        await self._append_all(principal, events, scope, send)
 
-    async def _whole(self, scope: Scope, receive: Receive) -> bytes:
+    def _whole(self, scope: Scope, receive: Receive) -> Awaitable[bytes]:
         limit = max(MAX_ARRAY_BYTES, self._line_bytes)
-        return await read_body(receive, scope["headers"], limit=limit, limit_name="of events in one request")
+        return read_body(receive, scope["headers"], limit=limit, limit_name="of events in one request")
 
     async def _append_one(self, event: NewEvent, scope: Scope, send: Send) -> None:
         (result,) = await self._appender.append((event,))
         reply = _encode(_reply(result))
-        head = [*_JSON_HEADERS, (b"content-length", b"%d" % len(reply))]
-        if not result.duplicate:
-            head.append((b"location", _location(scope, result.id)))
-        await _answer(send, 200 if result.duplicate else 201, head, reply)
+        if result.duplicate:
+            await answer(scope, send, 200, _JSON_LINES, reply)
+        else:
+            lines = b"%blocation: %b\r\n" % (_JSON_LINES, _location(scope, result.id))
+            await answer(scope, send, 201, lines, reply)
 
-    async def _append_all(self, principal: Principal, events: Sequence[NewEvent], send: Send) -> None:
+    async def _append_all(self, principal: Principal, events: Sequence[NewEvent], scope: Scope, send: Send) -> None:
         for event in events:
             principal.require_publish(event.channels)
         try:
@@ -153,13 +156,11 @@ class Publish:
             raise
         reply = _encode([_reply(result) for result in results])
         status = 200 if all(result.duplicate for result in results) else 201
-        await _answer(send, status, [*_JSON_HEADERS, (b"content-length", b"%d" % len(reply))], reply)
+        await answer(scope, send, status, _JSON_LINES, reply)
 
-    async def _lines(
-        self, principal: Principal, headers: list[tuple[bytes, bytes]], receive: Receive, send: Send
-    ) -> None:
+    async def _lines(self, principal: Principal, scope: Scope, receive: Receive, send: Send) -> None:
         """Each line is appended and fanned out as it arrives; the lines before a bad one stand."""
-        upload = Upload(self._gateway, principal, _key(headers))
+        upload = Upload(self._gateway, principal, _key(scope["headers"]))
         lines = Lines()
         more = True
         while more:
@@ -172,7 +173,7 @@ class Publish:
                 raise upload.too_long(self._line_bytes)
         await upload.take(lines.end())
         reply = _encode(upload.receipt)
-        await _answer(send, 200, [*_JSON_HEADERS, (b"content-length", b"%d" % len(reply))], reply)
+        await answer(scope, send, 200, _JSON_LINES, reply)
 
     @property
     def _line_bytes(self) -> int:
@@ -342,8 +343,3 @@ def _key(headers: list[tuple[bytes, bytes]]) -> str | None:
 
 def _nth(key: str | None, number: int) -> str | None:
     return None if key is None else f"{key}.{number}"
-
-
-async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

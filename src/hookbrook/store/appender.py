@@ -37,22 +37,21 @@ class Appender:
 
     async def append(self, events: Sequence[NewEvent]) -> list[Appended]:
         """Append all or none; durable when it returns. Raises what `Log.append` raises, except `StaleRouting`."""
-        for _ in range(MAX_MATCHES - 1):
+        for attempt in range(1, MAX_MATCHES + 1):
+            routes = self._catalog.routes
+            owed = [self._owed(event, routes) for event in events] if routes.by_id else None
             try:
-                return await self._append_once(events, self._catalog.routes)
+                appended = await self._log.append(events, owed or ((),) * len(events), routes.version)
             except StaleRouting:
+                if attempt == MAX_MATCHES:
+                    raise
                 await self._catalog.refresh_routes()
-        return await self._append_once(events, self._catalog.routes)
-
-    async def _append_once(self, events: Sequence[NewEvent], routes: Routes) -> list[Appended]:
-        if not routes.by_id:
-            return await self._log.append(events, ((),) * len(events), routes.version)
-        owed = [self._owed(event, routes) for event in events]
-        appended = await self._log.append(events, owed, routes.version)
-        if self._listener is not None:
-            for event, result, deliveries in zip(events, appended, owed, strict=True):
-                if deliveries and not result.duplicate:
-                    self._listener(event, result, deliveries)
+                continue
+            if owed is not None and self._listener is not None:
+                for event, result, deliveries in zip(events, appended, owed, strict=True):
+                    if deliveries and not result.duplicate:
+                        self._listener(event, result, deliveries)
+            break
         return appended
 
     def _owed(self, event: NewEvent, routes: Routes) -> Sequence[NewDelivery]:

@@ -7,7 +7,7 @@ at once, and several processes may write where the backend allows it. Nothing ab
 Each MUST below has a test in `tests/conformance`, which runs on every backend.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol, TypeVar
@@ -173,13 +173,15 @@ class DeliveryQuery:
 
 
 class Log(Protocol):
-    async def append(
+    def append(
         self,
         events: Sequence[NewEvent],
         owed: Sequence[Sequence[NewDelivery]],
         routing_version: int,
-    ) -> list[Appended]:
+    ) -> Awaitable[list[Appended]]:
         """Append the events and the deliveries that each owes (`owed[i]` for `events[i]`): all of them or none.
+
+        Begins when it is called, not when it is awaited; whatever it raises, it raises to whoever awaits it.
 
         MUST return only when the events are durable. MUST number them without a gap in commit order.
         MUST answer an id already known in its `(tenant, scope)` with the first event, `duplicate=True`, and owe

@@ -167,7 +167,7 @@ def _key(event: NewEvent) -> Key:
 
 def _find_seen(connection: sqlite3.Connection, events: Iterable[NewEvent]) -> dict[Key, tuple[int, str, bytes]]:
     """(tenant, scope, dedupe) -> (seq, id, digest) of those that the log has."""
-    found = execute_rows(connection, "find_seen", [_key(event) for event in events])
+    found = execute_rows(connection, "find_seen", [_key(event) for event in events if not event.fresh])
     return {(tenant, scope, dedupe): (seq, id_, digest) for tenant, scope, dedupe, seq, id_, digest in found}
 
 

@@ -137,15 +137,19 @@ class SqliteStore:
 
     # The log
 
-    async def append(
+    def append(
         self, events: Sequence[NewEvent], owed: Sequence[Sequence[NewDelivery]], routing_version: int
-    ) -> list[Appended]:
+    ) -> asyncio.Future[list[Appended]]:
         batch = log.Batch(events=events, owed=owed, routing_version=routing_version)
         size = EVENT_OVERHEAD * len(events)
         for event in events:
             size += len(event.data)
-        appended: list[Appended] = await self._writing().append(batch, size)
-        return appended
+        try:
+            return self._writing().append(batch, size)
+        except StoreUnavailable as exc:
+            refused: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
+            refused.set_exception(exc)
+            return refused
 
     def follow(self, listener: Listener) -> Bounds:
         bounds = self._bounds()
