@@ -1,7 +1,8 @@
 """The ports of the store: what everything above it may rely on, whichever database lies below.
 
-Three small ports make one store. `Log` appends events and reads them back; `Deliveries` keeps what is owed to
-endpoints; `Registry` keeps the few things that people configure. All are asynchronous, all may be called by many tasks
+Small ports make one store. `Log` appends events and reads them back; `Deliveries` keeps what is owed to
+endpoints; `Registry` keeps the few things that people configure; a fourth, `Failures`, keeps the last webhooks that
+could not be verified. All are asynchronous, all may be called by many tasks
 at once, and several processes may write where the backend allows it. Nothing above this module knows SQL.
 
 Each MUST below has a test in `tests/conformance`, which runs on every backend.
@@ -16,6 +17,7 @@ from hookbrook.core.cursor import Epochs
 from hookbrook.core.delivery import Attempt, Delivery, Happening, NewDelivery, Outcome, State
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import Appended, Event, NewEvent
+from hookbrook.core.failure import Failure
 from hookbrook.core.key import ApiKey
 from hookbrook.core.source import Source
 from hookbrook.errors import Conflict, StoreError
@@ -331,6 +333,18 @@ class Registry(Protocol):
         """The installation's secret of that name; the first caller's `fresh` becomes it."""
 
 
+class Failures(Protocol):
+    async def keep_failures(self, kept: Sequence[Failure], *, each: int) -> None:
+        """Keep these, and of each source that they are of the newest `each`, by their ids; older ones are forgotten.
+
+        A failure whose source is gone, or whose id is there already, is passed over. MUST forget the failures of a
+        source that is deleted.
+        """
+
+    async def failures(self, source_id: str, *, before_id: str | None = None, limit: int = 50) -> list[Failure]:
+        """The newest first; with `before_id` those with a lower id."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     ok: bool
@@ -339,7 +353,7 @@ class Health:
     facts: Mapping[str, object] = field(default_factory=dict)
 
 
-class Store(Log, Deliveries, Registry, Protocol):
+class Store(Log, Deliveries, Registry, Failures, Protocol):
     """The whole of it."""
 
     async def open(self) -> None:

@@ -355,3 +355,20 @@ INSERT INTO epoch (name, first_seq, opened) VALUES (?, ?, ?);
 
 -- epochs --
 SELECT name, first_seq FROM epoch ORDER BY number;
+
+-- insert_failure --
+-- Only while its source is there.
+INSERT INTO failure (source_id, id, document)
+SELECT ?, ?, ? WHERE EXISTS (SELECT 1 FROM record WHERE kind = 'source' AND id = ?)
+ON CONFLICT DO NOTHING;
+
+-- trim_failures --
+-- All but the newest so many of a source.
+DELETE FROM failure
+WHERE source_id = ? AND id <= (SELECT id FROM failure WHERE source_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?);
+
+-- list_failures --
+SELECT document FROM failure WHERE source_id = ? AND (? IS NULL OR id < ?) ORDER BY id DESC LIMIT ?;
+
+-- delete_failures --
+DELETE FROM failure WHERE source_id = ?;

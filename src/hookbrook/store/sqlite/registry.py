@@ -11,6 +11,7 @@ from hookbrook.core.key import ApiKey
 from hookbrook.core.source import Source
 from hookbrook.errors import Conflict
 from hookbrook.store.base import R, Reroutes
+from hookbrook.store.sqlite import failures
 from hookbrook.store.sqlite.deliveries import change_endpoint, forget_failing
 from hookbrook.store.sqlite.lines import change_lines
 from hookbrook.store.sqlite.sql import sql
@@ -65,6 +66,8 @@ def delete(connection: sqlite3.Connection, kind: type[R], record_id: str, *, now
     if kind is Endpoint:
         change_endpoint(connection, record_id, Happening.CANCELLED, now=now)
         forget_failing(connection, record_id)
+    if kind is Source:
+        failures.forget(connection, record_id)
     return msgspec.json.decode(row[0], type=kind)
 
 

@@ -14,6 +14,7 @@ from hookbrook.core.cursor import Epochs, new_epoch
 from hookbrook.core.delivery import Attempt, Delivery, Happening, NewDelivery, Outcome
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import Appended, Event, NewEvent
+from hookbrook.core.failure import Failure
 from hookbrook.errors import StoreError, StoreUnavailable
 from hookbrook.store.base import (
     NO_CHANGES,
@@ -30,7 +31,7 @@ from hookbrook.store.base import (
     Reroutes,
     Standing,
 )
-from hookbrook.store.sqlite import channels, deliveries, log, registry
+from hookbrook.store.sqlite import channels, deliveries, failures, log, registry
 from hookbrook.store.sqlite.connection import blames_file, connect, explain, hold, open_writer
 from hookbrook.store.sqlite.sql import sql
 from hookbrook.store.sqlite.sweeping import Sweeper
@@ -293,6 +294,14 @@ class SqliteStore:
 
     async def secret(self, name: str, fresh: bytes) -> bytes:
         return await self._write(lambda connection: registry.secret(connection, name, fresh))
+
+    # Failures
+
+    async def keep_failures(self, kept: Sequence[Failure], *, each: int) -> None:
+        await self._write(lambda connection: failures.keep(connection, kept, each=each))
+
+    async def failures(self, source_id: str, *, before_id: str | None = None, limit: int = 50) -> list[Failure]:
+        return await self._read(failures.of_source, source_id, before_id=before_id, limit=limit)
 
     # Threads
 
