@@ -161,7 +161,9 @@ class App:
             denied=settings.deny_rules,
             accepting=lambda: self._accepting,
         )
-        self._asgi = _asgi(gateway, hub, client)
+        ingest = Ingest(gateway, client)
+        self._parts.push_async_callback(ingest.close)
+        self._asgi = _asgi(gateway, hub, ingest)
 
     async def _start_dispatcher(self, store: Store, catalog: Catalog, appender: Appender, client: Fetch) -> Dispatcher:
         operations = Operations(catalog, appender.append, now=self._clock, disable_after_s=self.settings.disable_after)
@@ -222,14 +224,14 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _asgi(gateway: Gateway, hub: Hub, client: Fetch) -> AsgiApp:
+def _asgi(gateway: Gateway, hub: Hub, ingest: Ingest) -> AsgiApp:
     settings = gateway.settings
     stream = Stream(gateway, hub)
     doors = Doors(
         publish=Publish(gateway),
         history=History(gateway),
         stream=stream,
-        ingest=Ingest(gateway, client),
+        ingest=ingest,
         requests=Requests(gateway, stream),
         api=build_api(gateway),
     )

@@ -13,12 +13,13 @@ from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from hookbrook.core.addresses import Rule, parse_rules
 from hookbrook.core.channel import check_patterns
 from hookbrook.core.declared import nearest, read_endpoints, read_sources
 from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.registration import check_public_url
 from hookbrook.core.retention import Rule as RetentionRule
 from hookbrook.core.retention import read_rules
 from hookbrook.core.source import Source
@@ -131,15 +132,9 @@ def _origins(value: object) -> tuple[str, ...]:
 
 
 def _public_url(value: object) -> str:
-    text = _text(value).rstrip("/")
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        usable = False
-    if not usable or re.search(r"[\s@?#\\]", text):
-        raise ValueError("must be a URL such as https://hooks.example.com, without user, query and fragment")
-    return text
+    text = _text(value)
+    _as_value_error(lambda: check_public_url("public_url", text))
+    return text.rstrip("/")
 
 
 def _store(value: object) -> str:

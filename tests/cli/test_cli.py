@@ -171,6 +171,25 @@ def test_sources_are_added_listed_shown_and_deleted(served: Served, run: Run) ->
     assert document(run("sources", "list", "--json")) == []
 
 
+def test_the_likely_mistake_of_failed_webhooks_is_shown(served: Served, run: Run) -> None:
+    run(
+        "sources", "add", "failing", "github", "--secret", "s3cret", "--network", "127.0.0.0/8", "--dedupe-window", "60"
+    )
+    assert "Nothing has failed" in run("sources", "explain", "failing").stderr
+    connection = http.client.HTTPConnection("127.0.0.1", served.port)
+    connection.request("POST", "/in/failing", b"{}", {"X-GitHub-Event": "push"})
+    assert connection.getresponse().status == 401
+    connection.close()
+    deadline = time.monotonic() + PATIENCE_S
+    while not (shown := run("sources", "explain", "failing").stdout) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "missing_signature" in shown
+    assert "header_stripped (likely): The X-Hub-Signature-256 header is missing." in shown
+    [failure] = document(run("sources", "explain", "failing", "--json"))
+    assert failure["request"]["address"] == "127.0.0.1"
+    run("sources", "delete", "failing")
+
+
 def test_endpoints_are_added_listed_switched_and_deleted(run: Run) -> None:
     made = document(
         run("endpoints", "add", "https://example.com/hook", "--type", "invoice.*", "--header", "X-A: b", "--json")

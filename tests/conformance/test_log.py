@@ -613,3 +613,25 @@ async def test_a_closed_store_refuses_everything_and_says_so(backend: Backend, t
             await call
     assert not (await store.health()).ok
     await store.close()
+
+
+async def test_an_id_is_known_for_as_long_as_the_event_that_repeats_it_says(store: Store, clock: Clock) -> None:
+    def webhook(id: str, window_s: int | None) -> NewEvent:
+        window = None if window_s is None else window_s * SECOND_US
+        return event(id, scope="src_1", dedupe_id="d1", digest=b"", window_us=window)
+
+    [first] = await append(store, webhook("e1", 60))
+    clock.now += 60 * SECOND_US
+    [still] = await append(store, webhook("e2", 60))
+    clock.now += SECOND_US
+    [longer] = await append(store, webhook("e3", 3600))
+    [for_ever] = await append(store, webhook("e4", None))
+    assert {each.id for each in (still, longer, for_ever)} == {first.id}
+    assert all(each.duplicate for each in (still, longer, for_ever))
+    [again] = await append(store, webhook("e5", 60))
+    assert (again.id, again.duplicate) == ("e5", False)
+    [repeat] = await append(store, webhook("e6", 60))
+    assert (repeat.id, repeat.duplicate) == ("e5", True)
+    assert [each.id for each in await read_all(store)] == ["e1", "e5"]
+    found = await store.event("default", "e1")
+    assert found is not None, "what was let go of is an event all the same"

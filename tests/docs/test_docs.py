@@ -17,6 +17,7 @@ from hookbrook.config import describe
 from hookbrook.core.delivery import TRANSITIONS
 from hookbrook.http.ingest import HINTS
 from hookbrook.http.limits import Limits
+from hookbrook.inbound.case import Cause
 from hookbrook.inbound.verdict import Reason
 
 README = HOUSE / "README.md"
@@ -77,6 +78,12 @@ def test_every_reason_of_a_refused_webhook_is_explained() -> None:
     rows = "\n".join(line for line in page.splitlines() if line.startswith("| `"))
     assert [reason for reason in HINTS if f"`{reason}`" not in rows] == []
     assert set(Reason) - set(HINTS) == {Reason.VERIFIED, Reason.UNVERIFIED}
+
+
+def test_every_cause_of_a_failure_is_explained() -> None:
+    page = read("webhooks-in.md")
+    rows = "\n".join(line for line in page.splitlines() if line.startswith("| `"))
+    assert [cause for cause in Cause if f"`{cause}`" not in rows] == []
 
 
 # Routes and verbs

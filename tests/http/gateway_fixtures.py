@@ -122,9 +122,11 @@ class House:
     admin: str
     poked: list[str]
     app: App = field(init=False)
+    ingest: Ingest = field(init=False)
 
     def __post_init__(self) -> None:
-        ingest, api = Ingest(self.gateway), build_api(self.gateway)
+        self.ingest = ingest = Ingest(self.gateway)
+        api = build_api(self.gateway)
 
         async def doors(scope: Scope, receive: Receive, send: Send) -> None:
             await (ingest if scope["path"].startswith("/in/") else api)(scope, receive, send)
@@ -186,6 +188,8 @@ async def gateway_in(folder: Path, *, stats: Stats | None = None, **flags: objec
             denied=settings.deny_rules,
             random=os.urandom,
         )
-        yield House(gateway=gateway, clock=clock, admin=text, poked=poked)
+        house = House(gateway=gateway, clock=clock, admin=text, poked=poked)
+        yield house
+        await house.ingest.close()
     finally:
         await store.close()

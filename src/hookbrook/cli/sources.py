@@ -37,6 +37,18 @@ def add(
     channel: Annotated[str | None, typer.Option("--channel", help="Template, such as `gh.{body.action}`.")] = None,
     type: Annotated[str | None, typer.Option("--type", help="Template of the events' type.")] = None,
     enforce: Annotated[bool, typer.Option("--enforce/--observe", help="Refuse, or keep and flag, what fails.")] = True,
+    dedupe: Annotated[
+        str | None, typer.Option("--dedupe", help="Template of the id by which repeats are known.")
+    ] = None,
+    dedupe_window: Annotated[
+        float | None, typer.Option("--dedupe-window", help="Seconds for which they are; 0 takes each for a new one.")
+    ] = None,
+    network: Annotated[
+        list[str] | None, typer.Option("--network", help="Where webhooks may come from; repeatable.")
+    ] = None,
+    public_url: Annotated[
+        str | None, typer.Option("--public-url", help="What the provider's address begins with, before `/in/NAME`.")
+    ] = None,
     description: Annotated[str, typer.Option("--description")] = "",
     tenant: Tenant = None,
     as_json: AsJson = False,
@@ -54,6 +66,10 @@ def add(
         "channel": channel,
         "type": type,
         "enforce": enforce,
+        "dedupe": dedupe,
+        "dedupe_window_s": dedupe_window,
+        "networks": network or [],
+        "public_url": public_url,
         "description": description,
     }
     with connect(url, key) as brook:
@@ -73,6 +89,30 @@ def show_source(name: Name, url: Url = None, key: Key = None) -> None:
     """One source, as JSON."""
     with connect(url, key) as brook:
         show(brook.request("GET", path("sources", name)))
+
+
+@app.command()
+def explain(
+    name: Name,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=50, help="How many of the newest.")] = 5,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Why its webhooks fail: the newest that could not be verified, each with the likely mistake."""
+    with connect(url, key) as brook:
+        failures = take(brook.pages(path("sources", name, "failures")), limit)
+    if as_json:
+        show(failures)
+        return
+    if not failures:
+        print("Nothing has failed that is still known.", file=sys.stderr)
+    for failure in failures:
+        request = failure["request"]
+        sender = f" from {request['address']}" if request["address"] else ""
+        more = f", and {failure['skipped']} more like it before" if failure["skipped"] else ""
+        print(f"{failure['received_at']}  {failure['reason']}  {request['size']} bytes{sender}{more}")
+        print(f"    {failure['cause']}{'' if failure['proven'] else ' (likely)'}: {failure['explanation']}")
 
 
 @app.command()

@@ -33,7 +33,10 @@ from hookbrook.errors import ConfigError, Invalid
 #: More than this is a database, and the API is the place for it.
 MAX_DECLARED = 1_000
 
-_SOURCE_KEYS: Final = ("name", "provider", "tenant", "secrets", "channel", "type", "enforce", "enabled", "description")
+_SOURCE_KEYS: Final = (
+    *("name", "provider", "tenant", "secrets", "channel", "type", "enforce", "enabled", "description"),
+    *("dedupe", "dedupe_window_s", "networks", "public_url"),
+)
 _ENDPOINT_KEYS: Final = (
     *("name", "url", "tenant", "types", "channels", "secret", "secrets", "headers", "retry"),
     *("concurrency", "timeout_s", "enabled", "description", "metadata", "signatures", "svix_headers"),
@@ -62,6 +65,8 @@ def read_sources(tables: object, environ: Mapping[str, str]) -> tuple[Source, ..
         secrets = _secrets(f"{key}.secrets", table.get("secrets", []), environ)
         made = {"id": stable_id("src", "source", str(table["name"])), "created": 0, "updated": 0, "declared": True}
         source = _convert(key, {**table, **made, "secrets": secrets}, Source)
+        if source.public_url is not None:
+            source = msgspec.structs.replace(source, public_url=source.public_url.strip().rstrip("/"))
         as_config(key, check_source, source)
         sources.append(source)
     _check_unique("sources", [source.id for source in sources])

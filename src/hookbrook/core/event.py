@@ -57,6 +57,9 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     dedupe_id: str
     #: `dedupe_id` was made for this event just now, of so many random bits that the log cannot have it yet.
     fresh: bool = False
+    #: How long ago the first may have been appended for this to be its repeat, in microseconds; None: as long as the
+    #: log knows its id.
+    window_us: int | None = None
     #: Fingerprint of the content; the same id with another digest is a conflict. Empty: repeats are never conflicts.
     digest: bytes = b""
     effect: Effect = ""

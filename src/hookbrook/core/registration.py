@@ -6,8 +6,10 @@ say (its secrets, its templates) is judged where the rows are, in `http.registra
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_network
+from urllib.parse import urlsplit
 
-from hookbrook.core.addresses import Rule, check_target, parse_url
+from hookbrook.core.addresses import MAX_URL_LENGTH, Network, Rule, check_target, parse_url
 from hookbrook.core.channel import RESERVED, check_patterns
 from hookbrook.core.endpoint import MAX_CONCURRENCY, MAX_RATE, MAX_TIMEOUT_S, MIN_RATE, ORDERINGS, SIGNATURES, Endpoint
 from hookbrook.core.headers import check_headers
@@ -21,6 +23,10 @@ MAX_TENANT_LENGTH = 64
 #: A source's name is typed into other people's dashboards as a part of a URL.
 MAX_SOURCE_NAME_LENGTH = 64
 MAX_DESCRIPTION_LENGTH = 500
+#: Every webhook's address is compared with each; GitHub publishes 6, the largest known list has some hundred.
+MAX_NETWORKS = 500
+#: The store forgets no id before (`store.base.SEEN_WINDOW_US`); no provider tries again for longer.
+MAX_DEDUPE_WINDOW_S = 14 * 86_400
 MAX_METADATA_KEYS = 50
 MAX_METADATA_KEY_LENGTH = 40
 MAX_METADATA_VALUE_LENGTH = 500
@@ -67,7 +73,42 @@ def check_source(source: Source) -> None:
         lambda: check_source_name("name", source.name),
         lambda: check_tenant("tenant", source.tenant),
         lambda: check_description("description", source.description),
+        lambda: None if source.dedupe_window_s is None else _check_window(source.dedupe_window_s),
+        lambda: parse_networks(source.networks),
+        lambda: None if source.public_url is None else check_public_url("public_url", source.public_url),
     )
+
+
+def parse_networks(entries: Sequence[str], field: str = "networks") -> tuple[Network, ...]:
+    """Networks such as `192.30.252.0/22`, or single addresses; raises `Invalid`, which names the entry."""
+    if len(entries) > MAX_NETWORKS:
+        raise Invalid.of(field, f"at most {MAX_NETWORKS} networks")
+    found: list[Network] = []
+    for index, entry in enumerate(entries):
+        try:
+            found.append(ip_network(entry))
+        except ValueError:
+            message = "must be a network such as 192.30.252.0/22 without bits beyond its length, or an address"
+            raise Invalid.of(f"{field}[{index}]", message) from None
+    return tuple(found)
+
+
+def check_public_url(field: str, value: str) -> str:
+    """An http or https URL without user, query and fragment, without a slash at its end; raises `Invalid`."""
+    text = value.strip().rstrip("/")
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable or re.search(r"[\s@?#\\]", text) or len(text) > MAX_URL_LENGTH:
+        raise Invalid.of(field, "must be a URL such as https://hooks.example.com, without user, query and fragment")
+    return text
+
+
+def _check_window(seconds: float) -> None:
+    if not 0 <= seconds <= MAX_DEDUPE_WINDOW_S:
+        raise Invalid.of("dedupe_window_s", f"must be between 0 and {MAX_DEDUPE_WINDOW_S} seconds")
 
 
 def check_endpoint(endpoint: Endpoint, allowed: Sequence[Rule] = (), denied: Sequence[Rule] = ()) -> None:

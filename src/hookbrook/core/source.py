@@ -17,6 +17,14 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     channel: str | None = None
     #: Template of the type; None means the provider's event type.
     type: str | None = None
+    #: Template of the id by which repeats are known; None means the provider's own, or else the hash of the body.
+    dedupe: str | None = None
+    #: For how long a repeat is known for one; 0 takes every webhook for a new one, None means as the provider needs.
+    dedupe_window_s: float | None = None
+    #: Networks from which webhooks may come, beside a signature that holds; none means any.
+    networks: tuple[str, ...] = ()
+    #: What stands before `/in/{name}` in the address that the provider was given; None means the installation's.
+    public_url: str | None = None
     #: False: what fails verification is kept and flagged instead of being refused.
     enforce: bool = True
     enabled: bool = True

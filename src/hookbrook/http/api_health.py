@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import JSONResponse
 
 from hookbrook.http.gateway import Gateway, Stats
+from hookbrook.http.tally import Tally
 
 
 class Health:
@@ -22,7 +23,7 @@ class Health:
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
-        self._registry.register(_Numbers(gateway.stats))
+        self._registry.register(_Numbers(gateway.stats, gateway.tally))
 
     def router(self) -> APIRouter:
         router = APIRouter(tags=["operation"])
@@ -77,8 +78,9 @@ class _Fixed(Collector):
 class _Numbers(Collector):
     """What the parts count, read when somebody asks."""
 
-    def __init__(self, stats: Stats) -> None:
+    def __init__(self, stats: Stats, tally: Tally) -> None:
         self._stats = stats
+        self._tally = tally
 
     def collect(self) -> Iterator[Metric]:
         yield CounterMetricFamily("hookbrook_events", "Events appended.", value=self._stats.events())
@@ -88,3 +90,7 @@ class _Numbers(Collector):
         for outcome, number in self._stats.outcomes().items():
             attempts.add_metric([outcome], number)
         yield attempts
+        webhooks = CounterMetricFamily("hookbrook_webhooks", "Webhooks received, by outcome.", labels=["outcome"])
+        for became, number in self._tally.total().items():
+            webhooks.add_metric([became], number)
+        yield webhooks

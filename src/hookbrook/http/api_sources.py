@@ -1,18 +1,32 @@
 """`/v1/sources` and `/v1/providers`."""
 
+from base64 import b64encode
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Body, Depends, Request, Response
 
-from hookbrook.core.event import format_time
+from hookbrook.core.event import format_time, is_utf8
+from hookbrook.core.failure import Failure
 from hookbrook.core.ids import new_id
 from hookbrook.core.signing import new_secret
 from hookbrook.core.source import Source
 from hookbrook.errors import Conflict, Invalid
 from hookbrook.http.auth import Principal
 from hookbrook.http.gateway import Gateway
-from hookbrook.http.models import ProviderList, ProviderOut, SourceIn, SourceList, SourceMade, SourceOut
+from hookbrook.http.models import (
+    FailedRequest,
+    FailureList,
+    FailureOut,
+    ProviderList,
+    ProviderOut,
+    Received,
+    SourceIn,
+    SourceList,
+    SourceMade,
+    SourceOut,
+)
 from hookbrook.http.registration import check_source
 from hookbrook.http.request import (
     DEFAULT_LIMIT,
@@ -29,6 +43,8 @@ from hookbrook.http.request import (
     principal_of,
 )
 from hookbrook.http.secrets import hint, restored
+from hookbrook.http.tally import Outcome
+from hookbrook.inbound.recipe import DEFAULT_DEDUPE_WINDOW_S, Row
 
 Admin = Annotated[Principal, Depends(admin_of)]
 
@@ -51,6 +67,12 @@ class Sources:
         router.add_api_route("/v1/sources/{source_id}", self.change, methods=["PATCH"], summary="Change a source")
         router.add_api_route(
             "/v1/sources/{source_id}", self.delete, methods=["DELETE"], status_code=204, summary="Delete a source"
+        )
+        router.add_api_route(
+            "/v1/sources/{source_id}/failures",
+            self.failures,
+            methods=["GET"],
+            summary="List a source's failures, with the likely mistakes",
         )
         router.add_api_route("/v1/providers", self.providers, methods=["GET"], summary="List the known providers")
         return router
@@ -108,6 +130,16 @@ class Sources:
         source = await self._find(source_id, admin)
         changeable(source.declared)
         owned(await self._catalog.delete(Source, source.id), admin, "source")
+        self._gateway.tally.forget(source.id)
+
+    async def failures(
+        self, source_id: str, admin: Admin, limit: Limit = DEFAULT_LIMIT, page: PageToken = None
+    ) -> FailureList:
+        """The newest webhooks that could not be verified, and what is probably wrong. The last 50 are kept."""
+        source = await self._find(source_id, admin)
+        found = await self._gateway.store.failures(source.id, before_id=page_after(page) or None, limit=limit + 1)
+        failures, following = next_page(found, limit)
+        return FailureList(data=[_failure(each) for each in failures], next=following)
 
     async def providers(self, _asking: Annotated[Principal, Depends(principal_of)]) -> ProviderList:
         rows = sorted(self._gateway.providers.values(), key=lambda row: row.id)
@@ -134,7 +166,9 @@ class Sources:
         return owned(found, admin, "source")
 
     def _shown(self, source: Source, request: Request) -> SourceOut:
-        base = self._gateway.settings.public_url or f"{request.url.scheme}://{request.url.netloc}"
+        here = f"{request.url.scheme}://{request.url.netloc}"
+        base = source.public_url or self._gateway.settings.public_url or here
+        row = self._gateway.providers.get(source.provider)
         return SourceOut(
             id=source.id,
             name=source.name,
@@ -144,23 +178,71 @@ class Sources:
             secrets=[hint(secret) for secret in source.secrets],
             channel=source.channel,
             type=source.type,
+            dedupe=source.dedupe,
+            dedupe_window_s=_window_of(source, row),
+            networks=list(source.networks),
+            public_url=source.public_url,
             enforce=source.enforce,
             enabled=source.enabled,
             description=source.description,
             declared=source.declared,
+            received=_received(self._gateway.tally.of(source.id)),
             created_at=format_time(source.created),
             updated_at=format_time(source.updated),
         )
 
 
+def _window_of(source: Source, row: Row | None) -> float:
+    if source.dedupe_window_s is not None:
+        return source.dedupe_window_s
+    return DEFAULT_DEDUPE_WINDOW_S if row is None else row.dedupe_window_s
+
+
+def _received(counts: Mapping[Outcome, int]) -> Received:
+    return Received(
+        accepted=counts["accepted"],
+        duplicate=counts["duplicate"],
+        unverified=counts["unverified"],
+        refused=counts["refused"],
+        challenge=counts["challenge"],
+    )
+
+
+def _failure(failure: Failure) -> FailureOut:
+    is_text = is_utf8(failure.body) or (failure.size > len(failure.body) and is_utf8(failure.body[:-3]))
+    return FailureOut(
+        id=failure.id,
+        received_at=format_time(failure.time),
+        reason=failure.reason,
+        detail=failure.detail,
+        cause=failure.cause,
+        explanation=failure.explanation,
+        proven=failure.proven,
+        skipped=failure.skipped,
+        request=FailedRequest(
+            method=failure.method,
+            path=failure.path,
+            query=failure.query,
+            headers=[list(pair) for pair in failure.headers],
+            address=failure.address,
+            size=failure.size,
+            body=failure.body.decode(errors="ignore") if is_text else None,
+            body_base64=None if is_text else b64encode(failure.body).decode(),
+        ),
+    )
+
+
 def _fields(body: SourceIn, tenant: str, secrets: tuple[str, ...]) -> dict[str, Any]:
-    return {**body.model_dump(), "tenant": tenant, "secrets": secrets}
+    networks = tuple(body.networks)
+    public_url = None if body.public_url is None else body.public_url.strip().rstrip("/")
+    return {**body.model_dump(), "tenant": tenant, "secrets": secrets, "networks": networks, "public_url": public_url}
 
 
 def _as_input(source: Source) -> dict[str, Any]:
     """The source as a client would have written it."""
     fields = {name: getattr(source, name) for name in SourceIn.model_fields}
-    return {**fields, "secrets": [hint(secret) for secret in source.secrets]}
+    hints = [hint(secret) for secret in source.secrets]
+    return {**fields, "secrets": hints, "networks": list(source.networks)}
 
 
 def _same_as_first(repeat: Source, first: Source, *, secret_was_made: bool) -> Source:

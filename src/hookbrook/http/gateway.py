@@ -10,6 +10,7 @@ from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.entropy import Entropy
 from hookbrook.core.registration import check_endpoint
 from hookbrook.http.auth import Auth
+from hookbrook.http.tally import Tally
 from hookbrook.inbound.recipe import Row
 from hookbrook.store.appender import Appender
 from hookbrook.store.base import Store
@@ -62,6 +63,8 @@ class Gateway:
     #: Tell the dispatcher that a delivery of an endpoint was cancelled.
     dispatcher_forget: Callable[[str, str], None] = _ignore_both
     stats: Stats = field(default_factory=Stats)
+    #: What became of webhooks that arrived.
+    tally: Tally = field(default_factory=Tally)
     #: The operator's rules for addresses.
     allowed: tuple[Rule, ...] = ()
     denied: tuple[Rule, ...] = ()

@@ -16,51 +16,34 @@ able to make the real webhook look like a repeat.
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
-from hookbrook.core.channel import DEFAULT_TYPE
-from hookbrook.core.event import (
-    BINARY_TYPE,
-    JSON_TYPE,
-    MAX_CONTENT_TYPE_LENGTH,
-    NewEvent,
-    format_time,
-    is_json,
-    kind_of,
-)
+from hookbrook.core.event import JSON_TYPE
 from hookbrook.core.fetch import Fetch
-from hookbrook.core.ids import new_id
-from hookbrook.core.received import HIDDEN, in_batch
 from hookbrook.core.source import Source
 from hookbrook.errors import MethodNotAllowed, Problem
 from hookbrook.http.body import read_body
+from hookbrook.http.failures import Failed, FailureLog
 from hookbrook.http.gateway import Gateway
+from hookbrook.http.intake import UNVERIFIED_CHANNEL as UNVERIFIED_CHANNEL
+from hookbrook.http.intake import Arrival, Intake, Judged
 from hookbrook.http.problems import Receive, Scope, Send
-from hookbrook.inbound.batch import dedupe_ids, split
-from hookbrook.inbound.certificate import Certificates, address
+from hookbrook.inbound.case import Case, Other
+from hookbrook.inbound.certificate import Certificates
 from hookbrook.inbound.challenge import Reply, acknowledge, answer
-from hookbrook.inbound.place import HeaderPlace, QueryPlace
-from hookbrook.inbound.recipe import Certificate, Row, Token
-from hookbrook.inbound.request import PRIVATE_HEADERS, Request
-from hookbrook.inbound.template import MISSING, Template
+from hookbrook.inbound.recipe import read_row
+from hookbrook.inbound.request import Request
 from hookbrook.inbound.verdict import Reason, Verdict
-from hookbrook.inbound.verify import dedupe_id, verify
 
 log = logging.getLogger("hookbrook.ingest")
 
 PREFIX: Final = "/in/"
 METHODS: Final = "POST, GET, HEAD, OPTIONS"
-#: Our own channel of what was kept although it failed verification.
-UNVERIFIED_CHANNEL: Final = "hookbrook.unverified."
 #: Hashing and reading more than this takes milliseconds, in which nobody else would be served; a thread takes it.
 INLINE_BYTES: Final = 256 * 1024
-#: Compiled templates that are kept; a source has two.
-MAX_TEMPLATES: Final = 2048
 
 #: What the operator can do about a refusal; never says what was received.
 HINTS: Final[Mapping[Reason, str]] = {
@@ -73,19 +56,24 @@ HINTS: Final[Mapping[Reason, str]] = {
     Reason.AMBIGUOUS: "somebody sent a header twice; if it was you, a proxy may have added one",
     Reason.TOO_OLD: "check this machine's clock; a delivery that was held back for minutes looks the same",
     Reason.IN_THE_FUTURE: "check this machine's clock",
+    Reason.NETWORK: "it came from an address that is in none of the source's networks",
     Reason.MISMATCH: "is the secret the one that the provider shows, and does a proxy in front of us change the body?",
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Judged:
-    """What a request turned out to be: a handshake with its reply, or events; neither if it is refused."""
-
-    verdict: Verdict
-    reply: Reply | None = None
-    events: Sequence[NewEvent] | None = None
-    #: The events came as a list, of which there may also be one, or none.
-    batch: bool = False
+#: Stands in for a source that is not there, so that its name cannot be found out by how fast it is refused: the same
+#: steps and an HMAC over the same bytes. The header is one that no network lets through.
+DECOY_HEADER: Final = b"hookbrook decoy"
+_DECOY = Source(id="", name="", provider="", secrets=("nobody has this",), created=0, updated=0)
+_DECOY_ROW = {
+    "title": "Nobody",
+    "verify": {
+        "recipe": "hmac",
+        "signature": {"places": [f"header:{DECOY_HEADER.decode()}"], "encoding": "hex"},
+        "message": "{b}",
+    },
+}
+_DECOY_SIGNATURE = (DECOY_HEADER, b"00" * 32)
 
 
 class Ingest:
@@ -94,8 +82,15 @@ class Ingest:
     def __init__(self, gateway: Gateway, fetch: Fetch | None = None) -> None:
         """`fetch` gets certificates; without it, the few providers that sign by one are refused."""
         self._gateway = gateway
-        self._template = lru_cache(MAX_TEMPLATES)(_compile)
         self._certificates = Certificates(fetch, gateway.clock)
+        #: By the source's name; an entry is good for the very record that it was made of.
+        self._intakes: dict[str, Intake] = {}
+        self._decoy = Intake(_DECOY, read_row("decoy", _DECOY_ROW), gateway.random)
+        self.failures = FailureLog(gateway.store, rows=gateway.providers, random=gateway.random)
+
+    async def close(self) -> None:
+        """Keep the failures that are still to be explained."""
+        await self.failures.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         arrived = self._gateway.clock()
@@ -112,23 +107,35 @@ class Ingest:
     async def _take(self, name: str, scope: Scope, receive: Receive, arrived: int) -> Reply:
         limit = self._gateway.settings.max_webhook_bytes
         body = await read_body(receive, scope["headers"], limit=limit, limit_name="max_webhook_bytes")
-        source, row = self._source(name)
-        request = self._request(scope, body, self._members(source, row))
-        certificate = await self._certificate(source, row, request)
-        if len(body) <= INLINE_BYTES:
-            judged = self._judge(source, row, request, scope, arrived, certificate)
-        else:
-            judged = await asyncio.to_thread(self._judge, source, row, request, scope, arrived, certificate)
+        intake = self._intake(name)
+        if intake is None:
+            raise await self._refused_without_source(name, scope, body, arrived)
+        request = self._request(intake.source, scope, body, intake.members)
+        arrival = Arrival(at=arrived, path=_path(scope), address=self._address(scope))
+        url = intake.certificate_address(request)
+        certificate = None if url is None else await self._certificates.get(url)
+        judged = await _judge(intake, request, arrival, certificate)
+        if not judged.verdict.ok and judged.reply is None:
+            self._note_failure(intake, judged.verdict, request, arrival, certificate)
+        return await self._answer(intake, judged)
+
+    async def _answer(self, intake: Intake, judged: Judged) -> Reply:
+        tally, source_id = self._gateway.tally, intake.source.id
         if judged.reply is not None:
+            tally.count(source_id, "challenge")
             if judged.reply.visit is not None:
                 await self._certificates.visit(judged.reply.visit)
             return judged.reply
-        if not judged.verdict.ok:
-            self._note_refusal(source, judged.verdict)
         if judged.events is None:
+            tally.count(source_id, "refused")
             raise judged.verdict.problem()
         appended = await self._gateway.appender.append(judged.events) if judged.events else []
-        reply = acknowledge(row)
+        repeats = sum([each.duplicate for each in appended])
+        if repeats:
+            tally.count(source_id, "duplicate", repeats)
+        if len(appended) > repeats:
+            tally.count(source_id, "accepted" if judged.verdict.ok else "unverified", len(appended) - repeats)
+        reply = acknowledge(intake.row)
         if reply is not None:
             return reply
         answered = [{"id": each.id, "cursor": each.cursor, "duplicate": each.duplicate} for each in appended]
@@ -140,120 +147,130 @@ class Ingest:
         source = self._gateway.catalog.sources.get(name)
         row = self._gateway.providers.get(source.provider) if source is not None and source.enabled else None
         if source is not None and row is not None:
-            reply = answer(row, source.secrets, self._request(scope, b""))
+            reply = answer(row, source.secrets, self._request(source, scope, b""))
             if reply is not None:
+                self._gateway.tally.count(source.id, "challenge")
                 return reply
         if method == "GET":
             raise MethodNotAllowed("Webhooks are sent by POST.", headers={"Allow": METHODS})
         # Some providers ask by HEAD or OPTIONS whether anybody is there, before they show a secret.
         return Reply(status=200 if method == "HEAD" else 204, content_type="", body=b"", headers={"Allow": METHODS})
 
-    def _source(self, name: str) -> tuple[Source, Row]:
+    def _intake(self, name: str) -> Intake | None:
+        """None for a source that does not exist or is disabled."""
         source = self._gateway.catalog.sources.get(name)
         if source is None or not source.enabled:
-            why = "unknown_source" if source is None else "disabled_source"
-            shown = name if name.isprintable() else ascii(name)
-            log.warning("refused: source=%.64s reason=%s", shown, why, extra={"source": shown[:64], "reason": why})
-            raise Verdict(ok=False, reason=Reason.MISMATCH, detail="No signature matches.").problem()
-        row = self._gateway.providers.get(source.provider)
-        if row is None:
-            log.error("source=%s: its provider %s is no longer declared", source.name, source.provider)
-            raise Problem("This source is not set up completely; its operator can see why in the log.")
-        return source, row
+            return None
+        intake = self._intakes.get(name)
+        if intake is None or intake.source is not source:
+            row = self._gateway.providers.get(source.provider)
+            if row is None:
+                log.error("source=%s: its provider %s is no longer declared", source.name, source.provider)
+                raise Problem("This source is not set up completely; its operator can see why in the log.")
+            self._intakes = {known: each for known, each in self._intakes.items() if known in self._sources}
+            intake = self._intakes[name] = Intake(source, row, self._gateway.random)
+        return intake
 
-    def _members(self, source: Source, row: Row) -> frozenset[str] | None:
-        """Names of the body's members that are looked at on the way in; None: all of it."""
-        names = row.members
-        for text in (source.type, source.channel):
-            if text is not None:
-                found = self._template(text, DEFAULT_TYPE).reads.body
-                names = None if names is None or found is None else names | found
-        return names
+    @property
+    def _sources(self) -> dict[str, Source]:
+        return self._gateway.catalog.sources
 
-    def _request(self, scope: Scope, body: bytes, members: frozenset[str] | None = None) -> Request:
+    def _request(self, source: Source, scope: Scope, body: bytes, members: frozenset[str] | None = None) -> Request:
         query: bytes = scope["query_string"]
-        path = scope.get("raw_path") or scope["path"].encode()
-        url = self._gateway.settings.base_url + path.decode("latin-1")
+        base = source.public_url or self._gateway.settings.base_url
+        url = base + _path(scope)
         return Request(
             method=scope["method"],
             url=f"{url}?{query.decode('latin-1')}" if query else url,
             headers=scope["headers"],
+            lowered=True,
             query=query,
             body=body,
             members=members,
         )
 
-    async def _certificate(self, source: Source, row: Row, request: Request) -> bytes | None:
-        """The certificate that the request names, if its provider signs by one."""
-        if not isinstance(row.verify, Certificate):
-            return None
-        url = address(row.verify, source.secrets, request)
-        return None if url is None else await self._certificates.get(url)
+    def _address(self, scope: Scope) -> str | None:
+        client = scope.get("client")
+        return client[0] if client else None
 
-    def _judge(
-        self, source: Source, row: Row, request: Request, scope: Scope, arrived: int, certificate: bytes | None
-    ) -> _Judged:
-        """Everything that takes time in proportion to the body, and touches nothing but its arguments."""
-        verdict = verify(row, source.secrets, request, now=arrived / 1_000_000, certificate=certificate)
-        reply = answer(row, source.secrets, request, verdict)
-        if reply is not None:
-            return _Judged(verdict=verdict, reply=reply)
-        if not verdict.ok and source.enforce:
-            return _Judged(verdict=verdict)
-        record = _record(row, request, scope, verdict, arrived)
-        events = split(row, request) if verdict.ok else None
-        if events is None:
-            id_ = verdict.dedupe_id or dedupe_id(row, request)
-            type_ = verdict.event_type or self._name(row.type, request)
-            return _Judged(verdict=verdict, events=[self._event(source, request, verdict, arrived, record, id_, type_)])
-        made = [
-            self._event(source, event, verdict, arrived, record, id_, self._name(row.type, event))
-            for event, id_ in zip(events, dedupe_ids(row, request, events), strict=True)
-        ]
-        records = in_batch(record, [event.id for event in made], request.body)
-        placed = [msgspec.structs.replace(event, request=each) for event, each in zip(made, records, strict=True)]
-        return _Judged(verdict=verdict, events=placed, batch=True)
+    # What is refused
 
-    def _event(
-        self, source: Source, request: Request, verdict: Verdict, arrived: int, record: bytes, id_: str, type_: str
-    ) -> NewEvent:
-        content_type = _content_type(request)
-        if source.type is not None:
-            type_ = self._name(self._template(source.type, DEFAULT_TYPE), request)
-        if verdict.ok:
-            channel = source.name
-            if source.channel is not None:
-                channel = self._name(self._template(source.channel, MISSING), request)
-        else:
-            channel = UNVERIFIED_CHANNEL + source.name
-        return NewEvent(
-            id=new_id("evt", arrived, self._gateway.random(10)),
-            channels=(channel,),
-            type=type_,
-            tenant=source.tenant,
-            source=source.name,
-            time=arrived,
-            content_type=content_type,
-            kind=kind_of(content_type, request.body),
-            data=request.body,
-            request=record,
-            scope=source.id if verdict.ok else f"{source.id}:unverified",
-            dedupe_id=id_,
-        )
+    async def _refused_without_source(self, name: str, scope: Scope, body: bytes, arrived: int) -> Problem:
+        """The answer of a source whose signature does not match, after as much work."""
+        decoy = self._decoy
+        request = self._request(decoy.source, scope, body, frozenset())
+        request = msgspec.structs.replace(request, headers=[*request.headers, _DECOY_SIGNATURE])
+        arrival = Arrival(at=arrived, path=_path(scope), address=self._address(scope))
+        judged = await _judge(decoy, request, arrival, None)
+        why = "disabled_source" if name in self._sources else "unknown_source"
+        skipped = self.failures.allows(decoy.source.id, why, arrived)
+        if skipped is not None:
+            shown = (name if name.isprintable() else ascii(name))[:64]
+            facts = {"source": shown, "reason": why, "skipped": skipped}
+            log.warning("refused: source=%s reason=%s%s", shown, why, _more(skipped), extra=facts)
+        return judged.verdict.problem()
 
-    @staticmethod
-    def _name(template: Template, request: Request) -> str:
-        return template.render(request.document_of(template.reads))
-
-    def _note_refusal(self, source: Source, verdict: Verdict) -> None:
+    def _note_failure(
+        self, intake: Intake, verdict: Verdict, request: Request, arrival: Arrival, certificate: bytes | None
+    ) -> None:
+        """Log it and have it explained, unless there are too many."""
+        source = intake.source
+        skipped = self.failures.allows(source.id, str(verdict.reason), arrival.at)
+        if skipped is None:
+            return
         what = "refused" if source.enforce else "kept unverified"
         hint = HINTS.get(verdict.reason, "")
         facts = {"source": source.name, "provider": source.provider, "reason": str(verdict.reason), "hint": hint}
-        log.warning("%s: source=%s reason=%s (%s)", what, source.name, verdict.reason, hint, extra=facts)
+        log.warning(
+            "%s: source=%s reason=%s (%s)%s",
+            what,
+            source.name,
+            verdict.reason,
+            hint,
+            _more(skipped),
+            extra={**facts, "skipped": skipped},
+        )
+        case = Case(
+            row=intake.row,
+            secrets=source.secrets,
+            request=request,
+            verdict=verdict,
+            now=arrival.at / 1_000_000,
+            rows=self._gateway.providers,
+            others=self._others(source),
+            certificate=certificate,
+            address=arrival.address,
+        )
+        self.failures.keep(
+            Failed(
+                source_id=source.id,
+                source=source.name,
+                case=case,
+                arrived=arrival.at,
+                path=arrival.path,
+                address=arrival.address,
+                skipped=skipped,
+            )
+        )
+
+    def _others(self, source: Source) -> list[Other]:
+        """The other sources of its tenant; nothing is told of another tenant's."""
+        rows = self._gateway.providers
+        return [
+            Other(name=other.name, row=rows[other.provider], secrets=other.secrets)
+            for other in self._sources.values()
+            if other.tenant == source.tenant and other.id != source.id and other.provider in rows
+        ]
 
 
-def _compile(text: str, missing: str) -> Template:
-    return Template.compile(text, missing=missing)
+async def _judge(intake: Intake, request: Request, arrival: Arrival, certificate: bytes | None) -> Judged:
+    if len(request.body) <= INLINE_BYTES:
+        return intake.judge(request, arrival, certificate)
+    return await asyncio.to_thread(intake.judge, request, arrival, certificate)
+
+
+def _more(skipped: int) -> str:
+    return f", and {skipped} more like it before" if skipped else ""
 
 
 def _source_name(scope: Scope) -> str:
@@ -262,45 +279,9 @@ def _source_name(scope: Scope) -> str:
     return path.removeprefix(scope.get("root_path", "")).removeprefix(PREFIX)
 
 
-def _content_type(request: Request) -> str:
-    """The label as received, if it is one; unlabelled bytes are looked at."""
-    values = request.header(b"content-type")
-    if values:
-        label = values[0].decode("latin-1")
-        if len(label) <= MAX_CONTENT_TYPE_LENGTH and label.isascii() and label.isprintable() and label:
-            return label
-    return JSON_TYPE if is_json(request.body) else BINARY_TYPE
-
-
-def _record(row: Row, request: Request, scope: Scope, verdict: Verdict, arrived: int) -> bytes:
-    """The request as it is kept beside the body; header values as received, but for credentials."""
-    private = set(PRIVATE_HEADERS)
-    secret_parameters = set()
-    if isinstance(row.verify, Token):
-        private |= {place.key for place in row.verify.places if isinstance(place, HeaderPlace)}
-        secret_parameters = {place.name for place in row.verify.places if isinstance(place, QueryPlace)}
-    headers = [
-        (name.decode("latin-1"), HIDDEN if name.lower() in private else value.decode("latin-1"))
-        for name, value in request.headers
-    ]
-    query = request.query.decode("latin-1")
-    if secret_parameters & request.query_fields.keys():
-        query = HIDDEN
-    client = scope.get("client")
-    return msgspec.json.encode(
-        {
-            "method": request.method,
-            "path": (scope.get("raw_path") or scope["path"].encode()).decode("latin-1"),
-            "query": query,
-            "headers": headers,
-            "address": client[0] if client else None,
-            "received_at": format_time(arrived),
-            "verified": verdict.reason is Reason.VERIFIED,
-            "reason": str(verdict.reason),
-            "covers": verdict.covers,
-            "provider": row.id,
-        }
-    )
+def _path(scope: Scope) -> str:
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return raw.decode("latin-1")
 
 
 async def _send(send: Send, reply: Reply) -> None:

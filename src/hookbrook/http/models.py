@@ -58,12 +58,43 @@ class SourceIn(Model):
     )
     type: str | None = Field(default=None, description="Template of the type, by default the provider's event type.")
     tenant: str | None = Field(default=None, description="Whose events these are; cannot be changed.")
+    dedupe: str | None = Field(
+        default=None,
+        description="Template of the id by which repeats are known, by default the provider's own, or else a hash.",
+        examples=["{body.order.id}"],
+    )
+    dedupe_window_s: float | None = Field(
+        default=None,
+        description="For how long a repeat is known for one, by default as long as the provider needs; 0 takes every"
+        " webhook for a new one.",
+    )
+    networks: list[str] = Field(
+        default=[],
+        description="Networks from which webhooks may come, beside a signature that holds; none means any.",
+        examples=[["192.30.252.0/22"]],
+    )
+    public_url: str | None = Field(
+        default=None,
+        description="What stands before `/in/{name}` in the address that the provider was given, if that is not the"
+        " installation's.",
+        examples=["https://hooks.example.com"],
+    )
     enforce: bool = Field(
         default=True,
         description="If false, what fails verification is kept, flagged, on `hookbrook.unverified.{name}`.",
     )
     enabled: bool = True
     description: str = ""
+
+
+class Received(Model):
+    """What became of webhooks since the start of the process that answers."""
+
+    accepted: int
+    duplicate: int = Field(description="Repeats; answered as the first was, and not kept again.")
+    unverified: int = Field(description="Kept although they failed, because the source does not enforce.")
+    refused: int
+    challenge: int = Field(description="Questions of the provider that were answered.")
 
 
 class SourceOut(Model):
@@ -75,10 +106,15 @@ class SourceOut(Model):
     secrets: list[str] = Field(description="Hints.")
     channel: str | None
     type: str | None
+    dedupe: str | None
+    dedupe_window_s: float = Field(description="Seconds; the provider's if the source has none of its own.")
+    networks: list[str]
+    public_url: str | None
     enforce: bool
     enabled: bool
     description: str
     declared: bool = Field(description="Declared in hookbrook.toml, and therefore read-only here.")
+    received: Received
     created_at: str
     updated_at: str
 
@@ -87,6 +123,31 @@ class SourceMade(SourceOut):
     secret: str | None = Field(
         default=None, description="A secret that was made for this source because none was given. Shown only now."
     )
+
+
+class FailedRequest(Model):
+    method: str
+    path: str
+    query: str
+    headers: list[list[str]] = Field(description="As they came; values of credentials are `***`.")
+    address: str | None
+    size: int = Field(description="Bytes of the whole body.")
+    body: str | None = Field(description="Its beginning, if that is text.")
+    body_base64: str | None = Field(description="Its beginning, if that is no text.")
+
+
+class FailureOut(Model):
+    """A webhook that could not be verified, and why."""
+
+    id: str
+    received_at: str
+    reason: str = Field(description="What the caller was told.")
+    detail: str
+    cause: str = Field(description="The likely mistake, in a word.")
+    explanation: str = Field(description="The same in a sentence, with what to do.")
+    proven: bool = Field(description="Whether the signature holds once the mistake is undone.")
+    skipped: int = Field(description="Failures for the same reason before this one that were counted and not kept.")
+    request: FailedRequest
 
 
 class EndpointIn(Model):
@@ -312,6 +373,11 @@ Next = Annotated[str | None, Field(description="Send it as `page=` for what foll
 
 class SourceList(Model):
     data: list[SourceOut]
+    next: Next
+
+
+class FailureList(Model):
+    data: list[FailureOut]
     next: Next
 
 

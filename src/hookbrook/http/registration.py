@@ -33,6 +33,7 @@ def check_source(source: Source, providers: Mapping[str, Row]) -> None:
         lambda: None if row is None else check_secrets(row, source.secrets),
         lambda: None if source.channel is None else Template.compile(source.channel, field="channel"),
         lambda: None if source.type is None else Template.compile(source.type, field="type"),
+        lambda: None if source.dedupe is None else Template.compile(source.dedupe, field="dedupe"),
     )
 
 

@@ -29,13 +29,13 @@ def split(row: Row, request: Request) -> Sequence[Request] | None:
     if not kind:
         return None
     try:
-        body = _form_field(request, path) if kind == "form" else _member(request.body, path)
+        body = _form_field(request, path) if kind == "form" else _member(request.inflated, path)
         elements = _elements.decode(body)
     except (ValueError, RecursionError):
         return None
     if len(elements) > MAX_EVENTS:
         return None
-    headers = [(name, value) for name, value in request.headers if not _says_form(name, value)]
+    headers = [(name, value) for name, value in request.headers if not _is_of_whole(name, value)]
     return [replace(request, headers=headers, body=bytes(element)) for element in elements]
 
 
@@ -69,5 +69,7 @@ def _form_field(request: Request, name: str) -> bytes:
     return values[0].encode("utf-8", "replace")
 
 
-def _says_form(name: bytes, value: bytes) -> bool:
-    return name.lower() == b"content-type" and value.strip().lower().startswith(FORM_TYPE)
+def _is_of_whole(name: bytes, value: bytes) -> bool:
+    """Whether a header says something of the whole body that is not true of one element."""
+    name = name.lower()
+    return name == b"content-encoding" or (name == b"content-type" and value.strip().lower().startswith(FORM_TYPE))

@@ -33,6 +33,7 @@ class Cause(StrEnum):
     EMPTY_BODY = "empty_body"
     PUBLIC_URL = "public_url"
     CLOCK = "clock"
+    NETWORK = "network"
     WRONG_PROVIDER = "wrong_provider"
     HEADER_STRIPPED = "header_stripped"
     HEADER_RENAMED = "header_renamed"
@@ -72,6 +73,8 @@ class Case:
     rows: Mapping[str, Row]
     others: Sequence[Other] = ()
     certificate: bytes | None = None
+    #: The client's address.
+    address: str | None = None
 
 
 class Spent(Exception):

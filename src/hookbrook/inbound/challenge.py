@@ -50,9 +50,10 @@ def answer(row: Row, secrets: Sequence[str], request: Request, verdict: Verdict 
     secret exists, may be asked about without a verdict. A handshake is not an event: what is answered is not kept.
     """
     for challenge in row.challenges:
-        if challenge.method != request.method or not all(condition.holds(request) for condition in challenge.when):
+        # A stranger's body is not read for a question that only the provider may ask.
+        if challenge.method != request.method or (challenge.signed and not (verdict is not None and verdict.ok)):
             continue
-        if challenge.signed and not (verdict is not None and verdict.ok):
+        if not all(condition.holds(request) for condition in challenge.when):
             continue
         if challenge.token is not None and not _shows_token(challenge.token, secrets, request):
             continue

@@ -49,6 +49,13 @@ def _findings(case: Case, trial: Trial) -> Iterator[Finding]:
         )
     if reason is Reason.AMBIGUOUS:
         yield Finding(cause=Cause.HEADER_DOUBLED, sentence=f"{case.verdict.detail} A proxy may have added one.")
+    if reason is Reason.NETWORK:
+        sentence = (
+            f"The signature holds, and it came from {case.address or 'no address'}, which is in none of the source's "
+            "networks. If that is a proxy of yours, set `trusted_proxies`; if the provider has new addresses, add them."
+        )
+        yield Finding(cause=Cause.NETWORK, sentence=sentence, proven=True)
+        return
     is_short = len(case.request.body) <= MAX_BODY
     if reason in (Reason.TOO_OLD, Reason.IN_THE_FUTURE):
         yield from _clock(case, trial)

@@ -1,6 +1,7 @@
 """One request at `/in/{source}`, as bytes, with the views of it that recipes and templates ask for."""
 
 import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
@@ -17,6 +18,12 @@ MAX_FORM_FIELDS = 1_000
 PRIVATE_HEADERS = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
 
 FORM_TYPE = b"application/x-www-form-urlencoded"
+
+#: Bytes to which a compressed body is inflated before its names are read; 8 ms of one core. A thousand times as many
+#: fit into one that arrives within its limit.
+MAX_INFLATED = 2 * 1024 * 1024
+
+_CODINGS = (b"gzip", b"x-gzip", b"deflate")
 
 #: Decoders for some members of an object that are kept; each source has one at the most.
 MAX_DECODERS = 1_024
@@ -57,12 +64,22 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return repeated
 
     @cached_property
+    def inflated(self) -> bytes:
+        """The body without its content coding, for whoever reads it; what is kept and signed is the body as it is.
+
+        The body itself if it has no coding that we know, or inflates to more than `MAX_INFLATED`.
+        """
+        coding = next(iter(self.header(b"content-encoding")), b"").lower()
+        return _inflate(self.body) if coding in _CODINGS else self.body
+
+    @cached_property
     def json(self) -> Any:
         """The body decoded, or None if it is no JSON."""
+        body = self.inflated
         try:
-            return msgspec.json.decode(self.body)
+            return msgspec.json.decode(body)
         except (ValueError, RecursionError):
-            return _lenient_json(self.body)
+            return _lenient_json(body)
 
     def json_with(self, name: str) -> Any:
         """The body decoded as far as its member `name` needs; without that member, if the body is an object."""
@@ -76,9 +93,15 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         if not self.members:
             return {}
         try:
-            return _members_of(self.members)(self.body)
+            return _members_of(self.members)(self.inflated)
         except (ValueError, RecursionError):
             return self.json
+
+    @property
+    def is_walked(self) -> bool:
+        """Whether the body was read from end to end and found to be a JSON object; False says nothing."""
+        excerpt = self.__dict__.get("_excerpt")
+        return excerpt is not None and "json" not in self.__dict__ and self.inflated is self.body and bool(self.members)
 
     @cached_property
     def query_fields(self) -> Mapping[str, list[str]]:
@@ -87,7 +110,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def form_fields(self) -> Mapping[str, list[str]]:
         """The fields of a form, by name; empty if the request is not labelled as one."""
-        return _fields(self.body) if self.is_form else {}
+        return _fields(self.inflated) if self.is_form else {}
 
     @property
     def is_form(self) -> bool:
@@ -165,6 +188,16 @@ def _fields(encoded: bytes) -> Mapping[str, list[str]]:
     for name, value in pairs:
         found.setdefault(name, []).append(value)
     return found
+
+
+def _inflate(body: bytes) -> bytes:
+    # 47: zlib's or gzip's wrapper, whichever it finds. At the limit it stops, and the rest is never inflated.
+    inflater = zlib.decompressobj(wbits=47)
+    try:
+        inflated = inflater.decompress(body, MAX_INFLATED)
+    except zlib.error:
+        return body
+    return inflated if inflater.eof else body
 
 
 def _lenient_json(body: bytes) -> Any:

@@ -90,17 +90,27 @@ class Template:
         """The name for this `{headers, query, body}`; never raises, and always a valid name that is not reserved."""
         return clean_name("".join(self._render(part, document) for part in self._parts), missing=self._missing)
 
+    def text_of(self, document: Mapping[str, Any]) -> str | None:
+        """The text as it is, for what is no name; None if a part of it is missing. Never raises."""
+        texts = [part if isinstance(part, str) else self._value(part, document) for part in self._parts]
+        if any(not text for text, part in zip(texts, self._parts, strict=True) if not _may_be_empty(part)):
+            return None
+        return "".join(texts)
+
+    def _value(self, part: "_Path | Expression", document: Mapping[str, Any]) -> str:
+        """The value of a part in braces; empty if there is none."""
+        if isinstance(part, _Path):
+            text = _text(_follow(document, part.names))
+            return (text and f".{text}") if part.dotted else text
+        try:
+            return _text(part.evaluate(document, max_steps=MAX_STEPS))
+        except Invalid:
+            return ""
+
     def _render(self, part: _Part, document: Mapping[str, Any]) -> str:
         if isinstance(part, str):
             return part
-        if isinstance(part, _Path):
-            text = _text(_follow(document, part.names))
-            return (text and f".{text}") if part.dotted else text or self._missing
-        try:
-            value = part.evaluate(document, max_steps=MAX_STEPS)
-        except Invalid:
-            return self._missing
-        return _text(value) or self._missing
+        return self._value(part, document) or ("" if _may_be_empty(part) else self._missing)
 
 
 def _reads(parts: tuple[_Part, ...]) -> Reads:
@@ -111,6 +121,10 @@ def _reads(parts: tuple[_Part, ...]) -> Reads:
         elif isinstance(part, Expression):
             reads |= of_expression(part.text)
     return reads
+
+
+def _may_be_empty(part: _Part) -> bool:
+    return isinstance(part, _Path) and part.dotted
 
 
 def _follow(value: Any, names: tuple[str, ...]) -> Any:

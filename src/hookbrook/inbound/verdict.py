@@ -24,6 +24,8 @@ class Reason(StrEnum):
     TOO_OLD = "too_old"
     IN_THE_FUTURE = "in_the_future"
     MISMATCH = "mismatch"
+    #: It is signed right, and comes from an address outside the source's networks; the caller is told a mismatch.
+    NETWORK = "network"
 
 
 # A Struct, as `Proof` is: one is made for every request, and a frozen dataclass costs five times as much.
@@ -49,7 +51,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def problem(self) -> SignatureError:
         """The 401 for the caller."""
         # RFC 9110 section 15.5.2: a 401 names the authentication that would do.
-        return SignatureError(self.detail, headers={"WWW-Authenticate": "Webhook"}, extra={"reason": str(self.reason)})
+        reason = Reason.MISMATCH if self.reason is Reason.NETWORK else self.reason
+        return SignatureError(self.detail, headers={"WWW-Authenticate": "Webhook"}, extra={"reason": str(reason)})
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True, gc=False):

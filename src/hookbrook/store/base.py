@@ -19,15 +19,16 @@ from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import Appended, Event, NewEvent
 from hookbrook.core.failure import Failure
 from hookbrook.core.key import ApiKey
+from hookbrook.core.registration import MAX_DEDUPE_WINDOW_S
 from hookbrook.core.source import Source
 from hookbrook.errors import Conflict, StoreError
 
 #: Called in the event loop with the events of one commit, in seq order. Must not block and must not raise.
 Listener = Callable[[Sequence[Event]], None]
 
-#: How long the id of a trimmed event is recognised after it was appended: longer than any provider's last retry
-#: (Shopify and Stripe stop within 3 days).
-SEEN_WINDOW_US = 7 * 24 * 3600 * 1_000_000
+#: How long the id of a trimmed event is recognised after it was appended: the longest `dedupe_window_s` that a source
+#: may have, and longer than any provider's last retry (Stripe stops within 3 days, Adyen within 7).
+SEEN_WINDOW_US = MAX_DEDUPE_WINDOW_S * 1_000_000
 
 NO_CHANGES: Mapping[str, int | None] = MappingProxyType({})
 
@@ -188,7 +189,8 @@ class Log(Protocol):
         MUST return only when the events are durable. MUST number them without a gap in commit order.
         MUST answer an id already known in its `(tenant, scope)` with the first event, `duplicate=True`, and owe
         nothing for it; also when the first stands earlier in the same batch. An event whose digest differs from the
-        first's raises `IdConflict` (unless either digest is empty), and nothing of the batch is kept.
+        first's raises `IdConflict` (unless either digest is empty), and nothing of the batch is kept. For an event
+        with a `window_us`, an id that was appended longer ago is not known: it is appended, and known from then on.
 
         An event with the effect `close` closes all its channels; from then on MUST refuse every new event on any of
         them with `ChannelClosed`, those later in the same batch and racing ones included, and keep nothing of its

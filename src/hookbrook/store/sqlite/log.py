@@ -131,7 +131,8 @@ class Log:
     def merge(self, connection: sqlite3.Connection, jobs: Sequence[AppendJob]) -> list[Event]:
         """Append the batches of many callers in a few statements. Sets each job's result or error."""
         current = [job for job in jobs if not self._is_stale(job)]
-        seen = _find_seen(connection, chain.from_iterable(job.batch.events for job in current))
+        now = max(self._clock(), self.state.appended)
+        seen = _find_seen(connection, chain.from_iterable(job.batch.events for job in current), now)
         rows = _Rows(self.state, wall=self._clock(), closed=self._closed(connection, current))
         for job in current:
             try:
@@ -165,10 +166,20 @@ def _key(event: NewEvent) -> Key:
     return (event.tenant, event.scope, event.dedupe_id)
 
 
-def _find_seen(connection: sqlite3.Connection, events: Iterable[NewEvent]) -> dict[Key, tuple[int, str, bytes]]:
-    """(tenant, scope, dedupe) -> (seq, id, digest) of those that the log has."""
-    found = execute_rows(connection, "find_seen", [_key(event) for event in events if not event.fresh])
-    return {(tenant, scope, dedupe): (seq, id_, digest) for tenant, scope, dedupe, seq, id_, digest in found}
+def _find_seen(
+    connection: sqlite3.Connection, events: Iterable[NewEvent], now: int
+) -> dict[Key, tuple[int, str, bytes]]:
+    """(tenant, scope, dedupe) -> (seq, id, digest) of those that the log has, and that count as known at `now`."""
+    wanted = {_key(event): event.window_us for event in events if not event.fresh}
+    seen = {}
+    for tenant, scope, dedupe, seq, id_, digest, appended in execute_rows(connection, "find_seen", list(wanted)):
+        window = wanted[tenant, scope, dedupe]
+        if window is not None and appended + window < now:
+            # The id is given free, because it is unique; an id never has this character.
+            connection.execute(sql("release_seen"), (seq,))
+        else:
+            seen[tenant, scope, dedupe] = (seq, id_, digest)
+    return seen
 
 
 class _Rows:

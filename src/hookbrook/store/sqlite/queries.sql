@@ -16,7 +16,7 @@ INSERT INTO delivery (id, tenant, seq, endpoint_id, line, state, attempts, next_
 -- Which of these (tenant, scope, dedupe) the log already has.
 -- CROSS JOIN fixes the order: one look-up per row asked for. With IN (VALUES …) SQLite would scan the whole log.
 WITH wanted AS (VALUES {rows})
-SELECT tenant, scope, dedupe, seq, id, digest
+SELECT tenant, scope, dedupe, seq, id, digest, appended
 FROM wanted CROSS JOIN event ON tenant = wanted.column1 AND scope = wanted.column2 AND dedupe = wanted.column3;
 
 -- find_channels --
@@ -44,6 +44,10 @@ ON CONFLICT (tenant, name) DO UPDATE SET closed = NULL, floor = excluded.floor, 
 -- trim_channel --
 INSERT INTO channel (tenant, name, floor, why) VALUES (?, ?, ?, 'trimmed')
 ON CONFLICT (tenant, name) DO UPDATE SET floor = excluded.floor, why = excluded.why WHERE floor < excluded.floor;
+
+-- release_seen --
+-- Its id was known for long enough, and begins to be another event's.
+UPDATE event SET dedupe = dedupe || char(31) || seq WHERE seq = ?;
 
 -- last_seq --
 -- The newest seq ever issued, also when its event is gone.
