@@ -241,7 +241,8 @@ class Log(Protocol):
         `keep`, and return how many were removed; less than `limit` means that there is no more to do now.
 
         Of `channels` the first whose pattern matches a channel holds for it, the same ones in every call between
-        opening and closing, but for the times, which grow. An event goes when it has gone from all its channels. The same steps carry out what a `delete` has promised.
+        opening and closing, but for the times, which grow. An event goes when it has gone from all its channels. The
+        same steps carry out what a `delete` has promised.
 
         MUST keep the data of an event that is still owed (pending or held), though streams no longer see it. MUST
         answer the id of a trimmed event as a duplicate until `SEEN_WINDOW_US` after its append.
