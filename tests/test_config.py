@@ -61,7 +61,9 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
         "retention_age": "1h30m", "retention_count": "5", "max_event_bytes": "64KiB", "max_webhook_bytes": "1.5MB",
         "max_batch_events": "10", "heartbeat_s": "250", "drain_s": "0", "token_lifetime": "5m",
         "max_token_lifetime": "10m", "disable_after": "2d", "admin_key_file": "key", "log_level": "DEBUG",
-        "log_format": "json",
+        "log_format": "json", "trusted_proxies": "10.0.0.1/32", "max_connections": "5",
+        "max_connections_per_address": "4", "max_connections_per_subject": "none", "max_stream_channels": "3",
+        "connect_rate": "2", "connect_burst": "7", "publish_rate": "none", "publish_burst": "8",
     }  # fmt: skip
     assert set(texts) == {each.name for each in describe()}
     by_flag = load(dict(texts), {}, tmp_path)
@@ -312,7 +314,7 @@ def test_a_declared_endpoint_may_be_on_a_network_that_is_allowed(tmp_path: Path)
 
 def test_the_fields_that_are_no_settings_are_only_those_that_the_file_declares() -> None:
     others = {each.name for each in fields(Settings)} - {each.name for each in describe()}
-    assert others == {"folder", "sources", "endpoints", "providers", "retention"}
+    assert others == {"folder", "sources", "endpoints", "providers", "issuers", "retention"}
 
 
 def test_what_is_kept_of_single_channels_is_declared_in_order(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ process may have several.
 import asyncio
 import logging
 import os
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,6 +19,7 @@ from hookbrook.config import Settings
 from hookbrook.core.event import Event
 from hookbrook.core.fetch import Fetch
 from hookbrook.errors import StoreUnavailable
+from hookbrook.http.admission import Admission
 from hookbrook.http.api import build_api
 from hookbrook.http.auth import Auth, first_admin_key
 from hookbrook.http.doors import Doors
@@ -25,8 +27,10 @@ from hookbrook.http.gateway import Gateway, Stats
 from hookbrook.http.guard import Guard, hosts_for, origins_for
 from hookbrook.http.history import History
 from hookbrook.http.ingest import Ingest
+from hookbrook.http.issuers import AwaitKeys, Issuers
 from hookbrook.http.problems import App as AsgiApp
 from hookbrook.http.problems import Problems, Receive, Scope, Send, send_problem
+from hookbrook.http.proxies import Proxies
 from hookbrook.http.publish import Publish
 from hookbrook.http.registration import declare
 from hookbrook.http.requests import Requests
@@ -143,20 +147,24 @@ class App:
         client = GuardedClient(allowed=settings.allow_rules, denied=settings.deny_rules)
         await self._parts.enter_async_context(client)
         dispatcher = await self._start_dispatcher(store, catalog, appender, client)
-        hub = await self._start_hub(store)
+        hub = await self._start_hub(store, catalog)
         await self._start_retention(store)
+        issuers = Issuers(settings.issuers, fetch=client, now=time.monotonic)
         token_secret = await store.secret("token", os.urandom(TOKEN_SECRET_BYTES))
         gateway = Gateway(
             settings=settings,
             store=store,
             catalog=catalog,
             appender=appender,
-            auth=Auth(catalog, settings=settings, token_secret=token_secret, clock=self._clock),
+            auth=Auth(catalog, settings=settings, token_secret=token_secret, clock=self._clock, issuers=issuers),
             clock=self._clock,
             providers=providers,
             dispatcher_poke=dispatcher.poke,
             dispatcher_forget=dispatcher.forget,
             stats=self._stats(store, hub, dispatcher),
+            connections=hub.connections,
+            admission=Admission(settings, hub.connections, now=time.monotonic, rng=self._rng),
+            proxies=Proxies(settings.proxy_rules),
             allowed=settings.allow_rules,
             denied=settings.deny_rules,
             accepting=lambda: self._accepting,
@@ -175,9 +183,10 @@ class App:
         self._dispatcher = dispatcher
         return dispatcher
 
-    async def _start_hub(self, store: Store) -> Hub:
+    async def _start_hub(self, store: Store, catalog: Catalog) -> Hub:
         hub = Hub(store, clock=self._clock, rng=self._rng, heartbeat_s=self.settings.heartbeat_s)
         hub.start()
+        catalog.on_key_gone(lambda key: hub.connections.revoke(lambda each: key.id in each.rests_on))
         self._parts.push_async_callback(hub.stop)
         self._hub = hub
         return hub
@@ -236,7 +245,8 @@ def _asgi(gateway: Gateway, hub: Hub, ingest: Ingest) -> AsgiApp:
         api=build_api(gateway),
     )
     return Guard(
-        Problems(doors),
+        # Only who fetches keys pays for waiting for them.
+        Problems(AwaitKeys(doors) if any(issuer.keys_url for issuer in settings.issuers) else doors),
         allowed_hosts=hosts_for(settings.host, settings.public_url, settings.allowed_hosts),
         allowed_origins=origins_for(settings.public_url, settings.allowed_origins),
     )

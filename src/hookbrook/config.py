@@ -19,6 +19,7 @@ from hookbrook.core.addresses import Rule, parse_rules
 from hookbrook.core.channel import check_patterns
 from hookbrook.core.declared import nearest, read_endpoints, read_sources
 from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.issuer import Issuer, read_issuers
 from hookbrook.core.registration import check_public_url
 from hookbrook.core.retention import Rule as RetentionRule
 from hookbrook.core.retention import read_rules
@@ -185,6 +186,27 @@ class Settings:
     public_channels: tuple[str, ...] = _setting(
         (), _patterns, "Channel patterns of the default tenant that may be read without a credential."
     )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (), _networks, "Networks of proxies whose `X-Forwarded-For` is believed, such as `127.0.0.1/32`."
+    )
+    max_connections: int | None = _setting(
+        100_000, _or_none(_number(1, 10**7)), "Streams open at once; `none` sets no limit."
+    )
+    max_connections_per_address: int | None = _setting(
+        None, _or_none(_number(1, 10**7)), "The same of one address; behind a proxy set `trusted_proxies` as well."
+    )
+    max_connections_per_subject: int | None = _setting(
+        None, _or_none(_number(1, 10**7)), "The same of one key, or of one `sub` of tokens."
+    )
+    max_stream_channels: int = _setting(100, _number(1, 250), "Channels and patterns of one stream.")
+    connect_rate: int | None = _setting(
+        None, _or_none(_number(1, 10**6)), "Streams that one address may open a second; `none` sets no limit."
+    )
+    connect_burst: int = _setting(100, _number(1, 10**7), "Streams that it may open at once after a pause.")
+    publish_rate: int | None = _setting(
+        None, _or_none(_number(1, 10**7)), "Events that one key or token may publish a second; `none` sets no limit."
+    )
+    publish_burst: int = _setting(1000, _number(1, 10**7), "Events that it may publish at once after a pause.")
     allow_networks: tuple[str, ...] = _setting(
         (), _networks, "Private networks that webhooks may be sent to, such as `10.0.0.0/8` or `127.0.0.1/32:8080`."
     )
@@ -228,6 +250,7 @@ class Settings:
     #: Declared in hookbrook.toml. Not in the repr, because they hold secrets.
     sources: tuple[Source, ...] = field(default=(), repr=False)
     endpoints: tuple[Endpoint, ...] = field(default=(), repr=False)
+    issuers: tuple[Issuer, ...] = field(default=(), repr=False)
     #: Declared there too: what is kept of single channels.
     retention: tuple[RetentionRule, ...] = ()
     #: `[providers.NAME]` as it stands in the file; `inbound.providers.load` reads it.
@@ -251,6 +274,10 @@ class Settings:
         return parse_rules(self.deny_networks, "deny_networks")
 
     @property
+    def proxy_rules(self) -> tuple[Rule, ...]:
+        return parse_rules(self.trusted_proxies, "trusted_proxies")
+
+    @property
     def base_url(self) -> str:
         """What others call this server: `public_url`, or else the address it listens on."""
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -258,7 +285,7 @@ class Settings:
 
 
 #: Keys of the file that are no settings.
-_DECLARATIONS: Final = ("sources", "endpoints", "providers", "retention")
+_DECLARATIONS: Final = ("sources", "endpoints", "providers", "issuers", "retention")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,6 +395,7 @@ def _with_declared(settings: Settings, document: Mapping[str, Any], environ: Map
         ),
         providers=providers,
         retention=read_rules(document.get("retention", [])),
+        issuers=read_issuers(document.get("issuers", []), environ, settings.folder, allowed=settings.allow_rules),
     )
 
 

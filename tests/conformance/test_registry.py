@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.key import ApiKey, Scope
+from hookbrook.core.revocation import Revocation
 from hookbrook.core.source import Source
 from hookbrook.errors import Conflict
 from hookbrook.store.base import Store
@@ -27,6 +28,13 @@ def key(id: str = "key_1", **fields: object) -> ApiKey:
         "id": id, "hash": id * 3, "hint": "abcd", "scopes": (Scope.PUBLISH,), "created": START_US, "updated": START_US,
     }  # fmt: skip
     return ApiKey(**{**values, **fields})  # type: ignore[arg-type]
+
+
+def revocation(id: str = "rev_1", **fields: object) -> Revocation:
+    values: dict[str, object] = {
+        "id": id, "subject": "ann", "expires": START_US + 1, "created": START_US, "updated": START_US,
+    }  # fmt: skip
+    return Revocation(**{**values, **fields})  # type: ignore[arg-type]
 
 
 MAKERS: list[Callable[..., Any]] = [source, endpoint, key]
@@ -49,6 +57,7 @@ async def test_every_field_is_kept(backend: Backend, tmp_path: Path, clock: Cloc
             concurrency=3, timeout_s=2.5, enabled=False, metadata={"k": "v"}, declared=True,
         ),
         key(scopes=(Scope.ADMIN, Scope.INGEST), expires=START_US + 1),
+        revocation(tenant="acme", token="tok_1", revision=1),
     ]  # fmt: skip
     async with backend.opened(tmp_path, clock) as store:
         for record in records:

@@ -6,22 +6,26 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 from urllib.parse import quote
 
 from hookbrook.config import load
 from hookbrook.core.event import Event
 from hookbrook.core.key import Scope as KeyScope
+from hookbrook.http.admission import Admission
 from hookbrook.http.api import build_api
 from hookbrook.http.auth import Auth, new_key
 from hookbrook.http.gateway import Gateway, Stats
 from hookbrook.http.ingest import Ingest
 from hookbrook.http.problems import App, Problems, Receive, Scope, Send
+from hookbrook.http.proxies import Proxies
 from hookbrook.inbound.providers import load as load_providers
 from hookbrook.store.appender import Appender
 from hookbrook.store.base import Query
 from hookbrook.store.catalog import Catalog
 from hookbrook.store.sqlite import SqliteStore
+from hookbrook.stream.connections import Connections
 
 #: 2026-11-23T16:20:00Z, in microseconds.
 NOW = 1_795_450_800_000_000
@@ -174,6 +178,7 @@ async def gateway_in(folder: Path, *, stats: Stats | None = None, **flags: objec
         text, key = new_key(tenant="default", scopes=[KeyScope.ADMIN], now=clock())
         await catalog.save(key)
         poked: list[str] = []
+        connections = Connections()
         gateway = Gateway(
             settings=settings,
             store=store,
@@ -184,6 +189,9 @@ async def gateway_in(folder: Path, *, stats: Stats | None = None, **flags: objec
             providers=load_providers(settings.providers),
             dispatcher_poke=poked.append,
             stats=stats or Stats(),
+            connections=connections,
+            admission=Admission(settings, connections, now=lambda: clock() / SECOND, rng=Random(1)),
+            proxies=Proxies(settings.proxy_rules),
             allowed=settings.allow_rules,
             denied=settings.deny_rules,
             random=os.urandom,

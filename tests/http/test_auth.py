@@ -10,6 +10,7 @@ import pytest
 from tests.http.gateway_fixtures import NOW, SECOND, TOKEN_SECRET, House, gateway_in
 
 from hookbrook.core.key import ApiKey, Scope
+from hookbrook.core.revocation import Revocation
 from hookbrook.core.token import SECRET_BYTES
 from hookbrook.errors import BadRequest, Forbidden, Invalid, Problem, Unauthorized
 from hookbrook.http.auth import Principal, TokenRequest, first_admin_key, new_key
@@ -356,3 +357,41 @@ async def test_an_expired_administrator_does_not_lock_everybody_out(house: House
     await catalog.save(key)
     assert await first_admin_key(catalog, now=NOW) is None
     assert await first_admin_key(catalog, now=NOW + SECOND) is not None
+
+
+# ---- revocations
+
+
+async def test_revocations_that_no_token_can_need_any_more_are_removed(house: House) -> None:
+    minted = house.gateway.auth.mint(who(house, bearer(house.admin)), TokenRequest(sub="ann", subscribe=("a",)))
+    assert (await house.ask("DELETE", f"/v1/tokens/{minted.id}")).status == 200
+    assert "revoked" in refusal(house, bearer(minted.token)).detail
+    assert len(await house.gateway.store.records(Revocation)) == 1
+    house.clock.advance(86_400 + 20)
+    assert "expired" in refusal(house, bearer(minted.token)).detail
+    assert (await house.ask("DELETE", "/v1/tokens/another")).status == 200
+    (left,) = await house.gateway.store.records(Revocation)
+    assert left.token == "another"
+
+
+async def test_a_token_ends_with_the_key_that_minted_it(house: House) -> None:
+    text = await house.key(Scope.SUBSCRIBE)
+    key = who(house, bearer(text))
+    minted = house.gateway.auth.mint(key, TokenRequest(subscribe=("a",)))
+    principal = who(house, bearer(minted.token))
+    house.gateway.auth.check_holds(principal)
+    await house.gateway.catalog.delete(ApiKey, key.subject)
+    assert "key" in refusal(house, bearer(minted.token)).detail
+    for ended in (key, principal):
+        with pytest.raises(Unauthorized):
+            house.gateway.auth.check_holds(ended)
+
+
+async def test_a_credential_that_expires_in_a_long_request_does_not_hold_any_more(house: House) -> None:
+    minted = house.gateway.auth.mint(who(house, bearer(house.admin)), TokenRequest(subscribe=("a",), lifetime_s=10))
+    principal = who(house, bearer(minted.token))
+    house.clock.advance(9)
+    house.gateway.auth.check_holds(principal)
+    house.clock.advance(1)
+    with pytest.raises(Unauthorized, match="expired"):
+        house.gateway.auth.check_holds(principal)

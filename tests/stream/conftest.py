@@ -66,6 +66,10 @@ class MemorySink:
     def full(self) -> bool:
         return self.size >= self.limit
 
+    @property
+    def sent(self) -> int:
+        return len(self.bytes)
+
     def write(self, data: bytes) -> None:
         self.waiting.append(data)
         self.largest = max(self.largest, len(data))

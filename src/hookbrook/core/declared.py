@@ -121,6 +121,7 @@ def _read_endpoint(key: str, table: dict[str, Any], environ: Mapping[str, str]) 
 
 
 def read_tables(key: str, tables: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """`("sources[0]", its table)` and so on; raises `ConfigError` if these are no tables, or too many."""
     if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
         raise ConfigError(key, f"is a list of tables, each begun with [[{key}]]")
     if len(tables) > MAX_DECLARED:
@@ -130,6 +131,7 @@ def read_tables(key: str, tables: object) -> Iterator[tuple[str, Mapping[str, An
 
 
 def check_keys(key: str, table: Mapping[str, Any], known: Sequence[str], *, required: Sequence[str]) -> None:
+    """Raises `ConfigError` naming a key that is unknown, or missing."""
     for name in table:
         if name not in known:
             raise ConfigError(f"{key}.{name}", f"is unknown{nearest(name, known)}")
@@ -141,10 +143,11 @@ def check_keys(key: str, table: Mapping[str, Any], known: Sequence[str], *, requ
 def _secrets(key: str, values: object, environ: Mapping[str, str]) -> list[str]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise ConfigError(key, "must be text")
-    return [_secret(key, value, environ) for value in values]
+    return [read_secret(key, value, environ) for value in values]
 
 
-def _secret(key: str, value: str, environ: Mapping[str, str]) -> str:
+def read_secret(key: str, value: str, environ: Mapping[str, str]) -> str:
+    """The secret itself, or that of the variable which `${NAME}` names; raises `ConfigError` if there is none."""
     found = _FROM_ENVIRONMENT.match(value)
     if found is None:
         return value

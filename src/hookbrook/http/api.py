@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from hookbrook.errors import BadRequest, MethodNotAllowed, NotFound, Problem
+from hookbrook.http.api_connections import Connections
 from hookbrook.http.api_deliveries import Deliveries
 from hookbrook.http.api_document import document, operation_id
 from hookbrook.http.api_endpoints import Endpoints
@@ -37,7 +38,7 @@ def build_api(gateway: Gateway) -> FastAPI:
         # Two shapes for one thing, in and out, would only differ in what has a default.
         separate_input_output_schemas=False,
     )
-    for part in (Sources, Endpoints, Signing, Deliveries, Keys, Health):
+    for part in (Sources, Endpoints, Signing, Deliveries, Connections, Keys, Health):
         api.include_router(part(gateway).router())
     api.add_exception_handler(Problem, _on_problem)
     api.add_exception_handler(RequestValidationError, _on_validation)

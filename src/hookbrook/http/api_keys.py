@@ -1,16 +1,20 @@
 """`/v1/keys` and `/v1/tokens`."""
 
+from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
+from hookbrook.core.declared import stable_id
 from hookbrook.core.event import format_time, parse_time
+from hookbrook.core.issuer import MAX_TEXT
 from hookbrook.core.key import ApiKey, Scope
 from hookbrook.core.registration import check_all, check_description, check_tenant
+from hookbrook.core.revocation import Revocation, kept_until
 from hookbrook.errors import Conflict, Invalid
 from hookbrook.http.auth import Principal, TokenRequest, new_key
 from hookbrook.http.gateway import Gateway
-from hookbrook.http.models import KeyIn, KeyList, KeyMade, KeyOut, ScopeName, TokenIn, TokenOut
+from hookbrook.http.models import Ended, KeyIn, KeyList, KeyMade, KeyOut, ScopeName, TokenIn, TokenOut
 from hookbrook.http.request import (
     DEFAULT_LIMIT,
     Limit,
@@ -23,8 +27,13 @@ from hookbrook.http.request import (
     page_after,
     principal_of,
 )
+from hookbrook.stream.connection import Connection
 
 Admin = Annotated[Principal, Depends(admin_of)]
+Subject = Annotated[str, Query(min_length=1, max_length=MAX_TEXT, description="The tokens' `sub`.")]
+TokenId = Annotated[str, Path(min_length=1, max_length=MAX_TEXT, description="The token's `jti`.")]
+#: Expired revocations that are removed for each new one, so that they never pile up.
+SWEPT = 5
 
 
 class Keys:
@@ -49,6 +58,20 @@ class Keys:
             tags=["keys"],
         )
         add("/v1/tokens", self.mint, methods=["POST"], summary="Mint a stream token", tags=["tokens"])
+        add(
+            "/v1/tokens",
+            self.revoke_subject,
+            methods=["DELETE"],
+            summary="Revoke all tokens of a subject",
+            tags=["tokens"],
+        )
+        add(
+            "/v1/tokens/{token_id}",
+            self.revoke_token,
+            methods=["DELETE"],
+            summary="Revoke a stream token",
+            tags=["tokens"],
+        )
         return router
 
     async def create(self, request: Request, response: Response, body: KeyIn, admin: Admin) -> KeyMade:
@@ -108,7 +131,41 @@ class Keys:
             ),
         )
         response.headers["Cache-Control"] = "no-store"
-        return TokenOut(token=minted.token, expires_at=format_time(minted.expires))
+        return TokenOut(id=minted.id, token=minted.token, expires_at=format_time(minted.expires))
+
+    async def revoke_token(self, token_id: TokenId, admin: Admin) -> Ended:
+        """From the moment of the answer the token with this `jti` is refused, and its streams have ended."""
+        await self._revoke(admin, token=token_id)
+        return self._end(admin, lambda each: token_id in each.rests_on)
+
+    async def revoke_subject(self, subject: Subject, admin: Admin) -> Ended:
+        """As above, for all tokens of the subject that were issued up to now. Later ones are good."""
+        await self._revoke(admin, subject=subject)
+        return self._end(admin, lambda each: each.subject == subject)
+
+    def _end(self, admin: Principal, wanted: Callable[[Connection], bool]) -> Ended:
+        def concerned(each: Connection) -> bool:
+            return each.kind == "token" and each.tenant == admin.tenant and wanted(each)
+
+        return Ended(ended=self._gateway.connections.revoke(concerned))
+
+    async def _revoke(self, admin: Principal, *, token: str = "", subject: str = "") -> None:
+        now = self._gateway.clock()
+        before = self._catalog.revocation(admin.tenant, token=token, subject=subject)
+        await self._catalog.save(
+            Revocation(
+                id=stable_id("rev", admin.tenant, token, subject),
+                tenant=admin.tenant,
+                token=token,
+                subject=subject,
+                expires=kept_until(now, self._gateway.auth.longest_token_s),
+                created=now if before is None else before.created,
+                updated=now,
+                revision=1 if before is None else before.revision + 1,
+            )
+        )
+        for expired in self._catalog.expired_revocations(now, SWEPT):
+            await self._catalog.delete(Revocation, expired.id)
 
     async def _find(self, key_id: str, admin: Principal) -> ApiKey:
         return owned(await self._gateway.store.get(ApiKey, key_id), admin, "key")

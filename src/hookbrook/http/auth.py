@@ -1,9 +1,9 @@
 """Who is asking, and what they may do.
 
-A request shows an API key or a stream token in `Authorization: Bearer …`, or a token in the `hookbrook_token` cookie or
-as `?token=`. What is shown must hold: a wrong credential is refused even where none is needed, so that a program with
-an expired token finds out instead of silently seeing less. Nothing shown means the public channels, or with `--dev`
-everything.
+A request shows an API key or a stream token, ours or another issuer's, in `Authorization: Bearer …`, or a token in the
+`hookbrook_token` cookie or as `?token=`. What is shown must hold: a wrong credential is refused even where none is
+needed, so that a program with an expired token finds out instead of silently seeing less. Nothing shown means the
+public channels, or with `--dev` everything.
 
 A cookie is sent by a browser whichever page made it ask. So it authorises reading, and writing only when the browser
 says that the page is our own.
@@ -23,9 +23,10 @@ from hookbrook.core.event import DEFAULT_TENANT
 from hookbrook.core.ids import new_id
 from hookbrook.core.key import PREFIX, RANDOM_BYTES, ApiKey, Scope, hash_key
 from hookbrook.core.registration import check_all, check_tenant
-from hookbrook.core.token import MAX_SUBJECT_LENGTH, MAX_TOKEN_LENGTH, Claims, TokenError, decode, encode
+from hookbrook.core.token import MAX_SUBJECT_LENGTH, MAX_TOKEN_LENGTH, Claims, TokenError, decode, encode, peek
 from hookbrook.core.units import format_duration
 from hookbrook.errors import BadRequest, FieldError, Forbidden, Invalid, Unauthorized
+from hookbrook.http.issuers import CHALLENGE, Issuers, KeysMissing
 from hookbrook.http.problems import Scope as AsgiScope
 from hookbrook.store.catalog import Catalog
 
@@ -55,6 +56,15 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     subject: str = ""
     #: When the credential ends, in microseconds, or None.
     expires: int | None = None
+    #: What the token says, if it is one.
+    claims: Claims | None = None
+
+    @property
+    def rests_on(self) -> tuple[str, ...]:
+        """Ids of what the right rests on, and ends with: a key, or a token and the key that minted it."""
+        if self.claims is not None:
+            return tuple(filter(None, (self.claims.jti, self.claims.key)))
+        return (self.subject,) if self.kind == "key" else ()
 
     @property
     def is_admin(self) -> bool:
@@ -112,6 +122,8 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Minted(msgspec.Struct, frozen=True, kw_only=True):
+    #: Its `jti`, by which it can be revoked.
+    id: str
     token: str
     #: Microseconds.
     expires: int
@@ -120,12 +132,29 @@ class Minted(msgspec.Struct, frozen=True, kw_only=True):
 class Auth:
     """Reads credentials and makes tokens; holds nothing but where to look."""
 
-    def __init__(self, catalog: Catalog, *, settings: Settings, token_secret: bytes, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        settings: Settings,
+        token_secret: bytes,
+        clock: Callable[[], int],
+        issuers: Issuers | None = None,
+    ) -> None:
+        self._issuers = issuers
         self._catalog = catalog
         self._settings = settings
         self._secret = token_secret
         self._clock = clock
         self._public = settings.public_channels
+
+    async def identify(self, scope: AsgiScope) -> Principal:
+        """As `authenticate`, after waiting for another issuer's keys if that may help."""
+        try:
+            return self.authenticate(scope)
+        except KeysMissing as missing:
+            await missing.wait()
+        return self.authenticate(scope)
 
     def authenticate(self, scope: AsgiScope) -> Principal:
         """Who made the request of this ASGI scope.
@@ -165,9 +194,10 @@ class Auth:
 
     def _by_token(self, text: str, tenant: str | None) -> Principal:
         try:
-            claims = decode(text, self._secret, now_s=self._clock() / 1_000_000)
+            claims = self._claims(text)
         except TokenError as exc:
             raise unauthorized(str(exc), invalid=True) from exc
+        self._check_not_ended(claims)
         if tenant is not None and tenant != claims.tenant:
             raise Forbidden(f"The tenant {tenant!r} is not yours.")
         granted = [(Scope.SUBSCRIBE, claims.subscribe), (Scope.PUBLISH, claims.publish)]
@@ -180,7 +210,36 @@ class Auth:
             publish=claims.publish,
             subject=claims.sub,
             expires=round(claims.exp * 1_000_000),
+            claims=claims,
         )
+
+    def _claims(self, text: str) -> Claims:
+        now_s = self._clock() / 1_000_000
+        # A token of ours names no issuer.
+        if self._issuers and (said := peek(text)).iss is not None:
+            return self._issuers.claims(text, said, now_s=now_s)
+        return decode(text, self._secret, now_s=now_s)
+
+    def _check_not_ended(self, claims: Claims) -> None:
+        if self._catalog.is_revoked(claims.tenant, claims):
+            raise unauthorized("The token was revoked.", invalid=True)
+        if claims.key is not None and claims.key not in self._catalog.key_ids:
+            raise unauthorized("The key that minted the token was deleted.", invalid=True)
+
+    def check_holds(self, principal: Principal) -> None:
+        """Raises `Unauthorized` if what was shown at the beginning of a long request does not hold any more."""
+        if principal.expires is not None and self._clock() >= principal.expires:
+            raise unauthorized("The credential has expired.", invalid=True)
+        if principal.claims is not None:
+            self._check_not_ended(principal.claims)
+        elif principal.kind == "key" and principal.subject not in self._catalog.key_ids:
+            raise unauthorized("The API key is not known.", invalid=True)
+
+    @property
+    def longest_token_s(self) -> float:
+        """How long a token may have left that is accepted here."""
+        others = self._issuers.longest_s if self._issuers else 0.0
+        return max(self._settings.max_token_lifetime, others)
 
     def _without_credential(self, scope: AsgiScope, tenant: str | None) -> Principal:
         client = scope.get("client")
@@ -217,6 +276,8 @@ class Auth:
             exp=expires // 1_000_000,
             iat=now // 1_000_000,
             sub=request.sub,
+            jti=new_id("tok", now, os.urandom(10)),
+            key=principal.subject if principal.kind == "key" else None,
             tenant=tenant,
             subscribe=request.subscribe,
             publish=request.publish,
@@ -224,7 +285,7 @@ class Auth:
         token = encode(claims, self._secret)
         if len(token) > MAX_TOKEN_LENGTH:
             raise Invalid.of("subscribe", f"so many patterns make a token of more than {MAX_TOKEN_LENGTH} characters")
-        return Minted(token=token, expires=expires // 1_000_000 * 1_000_000)
+        return Minted(id=claims.jti or "", token=token, expires=expires // 1_000_000 * 1_000_000)
 
     def _check_request(self, request: TokenRequest) -> None:
         check_all(
@@ -288,7 +349,7 @@ def _developer(tenant: str | None) -> Principal:
 
 def unauthorized(detail: str, *, invalid: bool = False) -> Unauthorized:
     """A 401 with the challenge that RFC 6750 section 3 asks for."""
-    challenge = 'Bearer realm="hookbrook", error="invalid_token"' if invalid else 'Bearer realm="hookbrook"'
+    challenge = CHALLENGE if invalid else 'Bearer realm="hookbrook"'
     return Unauthorized(detail, headers={"WWW-Authenticate": challenge})
 
 

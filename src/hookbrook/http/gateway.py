@@ -9,12 +9,15 @@ from hookbrook.core.addresses import Rule
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.entropy import Entropy
 from hookbrook.core.registration import check_endpoint
+from hookbrook.http.admission import Admission
 from hookbrook.http.auth import Auth
+from hookbrook.http.proxies import Proxies
 from hookbrook.http.tally import Tally
 from hookbrook.inbound.recipe import Row
 from hookbrook.store.appender import Appender
 from hookbrook.store.base import Store
 from hookbrook.store.catalog import Catalog
+from hookbrook.stream.connections import Connections
 
 
 def _zero() -> int:
@@ -65,6 +68,10 @@ class Gateway:
     stats: Stats = field(default_factory=Stats)
     #: What became of webhooks that arrived.
     tally: Tally = field(default_factory=Tally)
+    #: The open streams.
+    connections: Connections
+    admission: Admission
+    proxies: Proxies
     #: The operator's rules for addresses.
     allowed: tuple[Rule, ...] = ()
     denied: tuple[Rule, ...] = ()

@@ -6,7 +6,7 @@ position in the log, so a page stays right while events are appended.
 
 import msgspec
 
-from hookbrook.core.channel import check_patterns
+from hookbrook.core.channel import MAX_PATTERNS, check_patterns
 from hookbrook.core.cursor import Cursor
 from hookbrook.core.event import Event, parse_time, to_json
 from hookbrook.core.units import parse_duration
@@ -125,10 +125,10 @@ def time_of(text: str, now: int) -> int:
         raise Invalid.of("since", "must be a duration such as 2h, or a time such as 2026-11-23T16:20:00Z") from None
 
 
-def wanted_events(principal: Principal, query: QueryString, channel: str | None) -> Query:
+def wanted_events(principal: Principal, query: QueryString, channel: str | None, *, limit: int = MAX_PATTERNS) -> Query:
     """What a reader asks for, checked against what it may read. The path's channel comes before `?channel=`."""
     named = query.all("channel") if channel is None else [channel]
-    channels = check_patterns("channel", named)
+    channels = check_patterns("channel", named, limit=limit)
     types = check_patterns("type", query.all("type"))
     # No channel at all asks for everything that is not reserved.
     principal.require_subscribe(channels or ("*",))

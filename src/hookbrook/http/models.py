@@ -305,8 +305,38 @@ class TokenIn(Model):
 
 
 class TokenOut(Model):
+    id: str = Field(description="By which it can be revoked: `DELETE /v1/tokens/{id}`.")
     token: str
     expires_at: str
+
+
+class ConnectionOut(Model):
+    """An open stream."""
+
+    id: str
+    tenant: str
+    credential: Literal["key", "token", "dev", "anonymous"] = Field(description="What it was opened with.")
+    subject: str | None = Field(description="The key's id, or the token's `sub`.")
+    address: str = Field(description="Where the client is; see the setting `trusted_proxies`.")
+    channels: list[str] = Field(description="Channels and patterns.")
+    types: list[str]
+    since: str
+    state: Literal["live", "catching up"]
+    lag_events: int = Field(description="Events of the log that it has not got to yet; 0 while it is live.")
+    lag_s: float = Field(description="Seconds since the first of those was appended.")
+    bytes: int = Field(description="Sent so far.")
+
+
+class Ended(Model):
+    ended: int = Field(description="Streams that were ended.")
+
+
+class ChannelOut(Model):
+    """A channel or pattern that somebody reads."""
+
+    channel: str
+    tenant: str
+    readers: int
 
 
 class AttemptResponse(Model):
@@ -388,6 +418,16 @@ class EndpointList(Model):
 
 class KeyList(Model):
     data: list[KeyOut]
+    next: Next
+
+
+class ConnectionList(Model):
+    data: list[ConnectionOut]
+    next: Next
+
+
+class ChannelList(Model):
+    data: list[ChannelOut]
     next: Next
 
 

@@ -3,6 +3,7 @@
 Plain ASGI, decoded with msgspec: this is the hottest write path. Nothing is answered before the commit.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Iterator, Sequence
 from urllib.parse import quote
@@ -70,11 +71,14 @@ class Publish:
         self._gateway = gateway
         self._appender = gateway.appender
         self._settings = gateway.settings
+        self._limited = gateway.admission.limits_publishing
 
     async def channel(self, scope: Scope, receive: Receive, send: Send, channel: str) -> None:
         """`POST /v1/channels/{channel}`: the body, byte for byte, becomes the data of one event."""
         principal = self._gateway.auth.authenticate(scope)
         principal.require_publish((channel,))
+        if self._limited:
+            self._count(principal, scope, 1)
         query = QueryString(scope["query_string"])
         query.check_names(CHANNEL_PARAMETERS)
         headers = scope["headers"]
@@ -109,10 +113,14 @@ class Publish:
         if not body.lstrip(b" \t\r\n").startswith(b"["):
             event = press.publication(parse_one(body), id=key)
             principal.require_publish(event.channels)
+            if self._limited:
+                self._count(principal, scope, 1)
             await self._append_one(event, scope, send)
             return
         items = parse_array(body)
         self._check_count(len(items))
+        if self._limited:
+            self._count(principal, scope, len(items))
         events = [press.publication(item, f"[{n}].", _nth(key, n)) for n, item in enumerate(items)]
         await self._append_all(principal, events, scope, send)
 
@@ -125,10 +133,14 @@ class Publish:
         if not batch:
             event = press.cloud_event(parse_cloud_event(body), channel)
             principal.require_publish(event.channels)
+            if self._limited:
+                self._count(principal, scope, 1)
             await self._append_one(event, scope, send)
             return
         items = parse_cloud_events(body)
         self._check_count(len(items))
+        if self._limited:
+            self._count(principal, scope, len(items))
         events = [press.cloud_event(item, channel, f"[{n}].") for n, item in enumerate(items)]
         await self._append_all(principal, events, scope, send)
 
@@ -160,7 +172,8 @@ class Publish:
 
     async def _lines(self, principal: Principal, scope: Scope, receive: Receive, send: Send) -> None:
         """Each line is appended and fanned out as it arrives; the lines before a bad one stand."""
-        upload = Upload(self._gateway, principal, _key(scope["headers"]))
+        address = self._gateway.proxies.client_of(scope)
+        upload = Upload(self._gateway, principal, _key(scope["headers"]), address)
         lines = Lines()
         more = True
         while more:
@@ -179,6 +192,10 @@ class Publish:
     def _line_bytes(self) -> int:
         """What the JSON of one event may take."""
         return ENCODED_FACTOR * self._settings.max_event_bytes + ENVELOPE_BYTES
+
+    def _count(self, principal: Principal, scope: Scope, count: int) -> None:
+        """Raises `TooMany` if the party publishes faster than it may."""
+        self._gateway.admission.publish(principal, self._gateway.proxies.client_of(scope), count)
 
     def _check_count(self, count: int) -> None:
         limit = self._settings.max_batch_events
@@ -221,10 +238,11 @@ class Lines:
 class Upload:
     """One NDJSON request: counts what was appended, and says so when a line is refused."""
 
-    def __init__(self, gateway: Gateway, principal: Principal, key: str | None) -> None:
+    def __init__(self, gateway: Gateway, principal: Principal, key: str | None, address: str) -> None:
         self._gateway = gateway
         self._principal = principal
         self._key = key
+        self._address = address
         self._line = 0
         self.receipt = Receipt(accepted=0, cursor=None, duplicates=0)
 
@@ -234,6 +252,7 @@ class Upload:
             await self._take_piece(piece)
 
     async def _take_piece(self, lines: Sequence[bytes]) -> None:
+        self._check_holds()
         press = press_for(self._gateway, self._principal)
         events: list[NewEvent] = []
         numbers: list[int] = []
@@ -248,9 +267,26 @@ class Upload:
                 refusal = problem
                 break
             numbers.append(self._line)
+        await self._wait_for_turn(len(events))
         await self._append(events, numbers)
         if refusal is not None:
             raise self.told(refusal) from None
+
+    def _check_holds(self) -> None:
+        """An upload may last for hours, and the key or token that it began with may end before."""
+        try:
+            self._gateway.auth.check_holds(self._principal)
+        except Problem as problem:
+            self._line += 1
+            raise self.told(problem) from None
+
+    async def _wait_for_turn(self, count: int) -> None:
+        """An upload that is over its rate is read more slowly; refusing it would only make the client send it again."""
+        while True:
+            wait = self._gateway.admission.wait_to_publish(self._principal, self._address, count)
+            if not wait:
+                return
+            await asyncio.sleep(wait)
 
     def _read(self, press: Press, line: bytes) -> NewEvent:
         event = press.publication(parse_one(line), id=_nth(self._key, self._line))

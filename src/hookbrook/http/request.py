@@ -29,6 +29,7 @@ MAX_IDEMPOTENCY_KEY: Final = 255
 
 #: Where the door leaves the principal for the routes.
 _PRINCIPAL: Final = "hookbrook.principal"
+_NO_PAGE: Final = "is not what an earlier page's `next` said"
 _ID = re.compile(r"[a-z]{2,5}_[0-9a-z]{26}\Z")
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Entries a page.")]
@@ -52,7 +53,7 @@ class Door:
             await self._app(scope, receive, send)
             return
         if scope["path"].removeprefix(scope.get("root_path", "")).startswith("/v1/"):
-            scope[_PRINCIPAL] = self._auth.authenticate(scope)
+            scope[_PRINCIPAL] = await self._auth.identify(scope)
         if scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
@@ -101,15 +102,28 @@ def admin_of(request: Request) -> Principal:
 
 def page_after(token: str | None) -> str:
     """The id that the page before ended with, or "" for the first page; raises `Invalid` for a token that is none."""
+    record_id = page_text(token)
+    if record_id and not _ID.match(record_id):
+        raise Invalid.of("page", _NO_PAGE)
+    return record_id
+
+
+def page_text(token: str | None) -> str:
+    """What `page_token` was given, or "" for the first page; raises `Invalid` for a token that is none."""
     if token is None:
         return ""
     try:
-        record_id = urlsafe_b64decode(token.encode() + b"=" * (-len(token) % 4)).decode("ascii")
+        text = urlsafe_b64decode(token.encode() + b"=" * (-len(token) % 4)).decode("ascii")
     except (ValueError, binascii.Error):
-        record_id = ""
-    if not _ID.match(record_id):
-        raise Invalid.of("page", "is not what an earlier page's `next` said")
-    return record_id
+        text = ""
+    if not text:
+        raise Invalid.of("page", _NO_PAGE)
+    return text
+
+
+def page_token(text: str) -> str:
+    """What a client sends back as `page=` to go on after this."""
+    return urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def next_page(found: list[T], limit: int) -> tuple[list[T], str | None]:
@@ -117,7 +131,7 @@ def next_page(found: list[T], limit: int) -> tuple[list[T], str | None]:
     if len(found) <= limit:
         return found, None
     last: Any = found[limit - 1]
-    return found[:limit], urlsafe_b64encode(last.id.encode()).decode().rstrip("=")
+    return found[:limit], page_token(last.id)
 
 
 def owned(record: T | None, principal: Principal, what: str) -> T:

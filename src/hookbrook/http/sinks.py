@@ -66,6 +66,10 @@ class TransportSink(asyncio.Protocol):
     def full(self) -> bool:
         return self._paused
 
+    @property
+    def sent(self) -> int:
+        return self._sent
+
     def write(self, data: bytes) -> None:
         # uvloop's `write` raises on a transport that is closed but has not said so yet.
         if self._transport.is_closing():
@@ -137,6 +141,7 @@ class AsgiSink:
         self._stalled_s = stalled_s
         self._waiting: list[bytes] = []
         self._size = 0
+        self._sent = 0
         self._wake = asyncio.Event()
         self._ending = False
         self._left = False
@@ -145,9 +150,14 @@ class AsgiSink:
     def full(self) -> bool:
         return self._size >= SINK_BYTES
 
+    @property
+    def sent(self) -> int:
+        return self._sent
+
     def write(self, data: bytes) -> None:
         self._waiting.append(data)
         self._size += len(data)
+        self._sent += len(data)
         self._wake.set()
 
     def share(self, batch: Batch) -> None:

@@ -7,6 +7,7 @@ own server the socket is taken over and the request's task ends; under any other
 from collections.abc import Callable
 from functools import partial
 
+from hookbrook.core.ids import new_id
 from hookbrook.core.sse import HEARTBEAT
 from hookbrook.errors import Invalid
 from hookbrook.http.auth import Principal
@@ -19,6 +20,7 @@ from hookbrook.http.query import QueryString
 from hookbrook.http.sinks import STALLED_S, AsgiSink, TransportSink
 from hookbrook.store.base import Query
 from hookbrook.stream import position
+from hookbrook.stream.connection import Connection
 from hookbrook.stream.hub import Hub
 from hookbrook.stream.subscription import Format, Subscription
 
@@ -35,7 +37,7 @@ class Stream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send, channel: str | None = None) -> None:
         principal = self._gateway.auth.authenticate(scope)
         query = QueryString(scope["query_string"])
-        wanted = wanted_events(principal, query, channel)
+        wanted = wanted_events(principal, query, channel, limit=self._gateway.settings.max_stream_channels)
         if not wanted.channels:
             raise Invalid.of("channel", "name at least one channel or pattern: ?channel=orders.*")
         await self.open(scope, receive, send, principal, _subscription(principal, query, wanted), query)
@@ -50,12 +52,22 @@ class Stream:
         query: QueryString,
     ) -> None:
         """Answer with the stream, from where the request says; whoever calls has judged what may be read."""
+        admission = self._gateway.admission
+        address = self._gateway.proxies.client_of(scope)
+        is_head = scope["method"] == "HEAD"
+        if not is_head and (busy := admission.connect(address)) is not None:
+            await admission.send_away(send, busy)
+            return
         start = await self._start(scope, query, subscription.query)
         # Fixed before the head is sent: whoever has read that may publish, and some servers pass it on earlier than
         # they return from `send`.
         after = self._hub.feed.newest if start.after is None else start.after
+        connection = self._connection(scope, principal, subscription.tenant, address)
+        if not is_head and (busy := admission.open(connection)) is not None:
+            await admission.send_away(send, busy)
+            return
         await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
-        if scope["method"] == "HEAD":
+        if is_head:
             await send({"type": "http.response.body", "body": b""})
             return
         open_reader = partial(
@@ -65,13 +77,30 @@ class Stream:
             expires=principal.expires,
             # A first byte makes proxies pass the head on at once.
             greeting=start.reset or HEARTBEAT,
+            connection=connection,
         )
         if (taken := _take_over(scope)) is not None:
             sink = TransportSink(taken, stalled_s=self._stalled_s)
             sink.start(open_reader(sink=sink))
+            admission.tell_of_tabs(connection)
         else:
             asgi_sink = AsgiSink(receive, send, stalled_s=self._stalled_s)
-            await asgi_sink.run(open_reader(sink=asgi_sink))
+            reader = open_reader(sink=asgi_sink)
+            admission.tell_of_tabs(connection)
+            await asgi_sink.run(reader)
+
+    def _connection(self, scope: Scope, principal: Principal, tenant: str, address: str) -> Connection:
+        now = self._gateway.clock()
+        return Connection(
+            id=new_id("con", now, self._gateway.random(10)),
+            tenant=tenant,
+            kind=principal.kind,
+            subject=principal.subject,
+            rests_on=principal.rests_on,
+            address=address,
+            since=now,
+            browser=browser_of(scope, principal, address),
+        )
 
     async def _start(self, scope: Scope, query: QueryString, wanted: Query) -> position.Start:
         """The header wins over the query, since a page's URL repeats its query at every reconnect."""
@@ -98,6 +127,18 @@ class Stream:
 def wants_control(query: QueryString) -> bool:
     """Whether the routine control events are asked for too."""
     return query.number("control", default=0, low=0, high=1) == 1
+
+
+def browser_of(scope: Scope, principal: Principal, address: str) -> int | None:
+    """The same number for all streams that one browser opens to one origin of ours; None for programs.
+
+    Only browsers send `Sec-Fetch-Mode` (Fetch Metadata, section 2). Two people with the same browser behind one
+    address, and without a subject, are taken for one.
+    """
+    headers = dict(scope["headers"])
+    if b"sec-fetch-mode" not in headers:
+        return None
+    return hash((headers.get(b"host"), headers.get(b"user-agent"), address, principal.kind, principal.subject))
 
 
 def _take_over(scope: Scope) -> Taken | None:

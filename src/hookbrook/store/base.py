@@ -20,6 +20,7 @@ from hookbrook.core.event import Appended, Event, NewEvent
 from hookbrook.core.failure import Failure
 from hookbrook.core.key import ApiKey
 from hookbrook.core.registration import MAX_DEDUPE_WINDOW_S
+from hookbrook.core.revocation import Revocation
 from hookbrook.core.source import Source
 from hookbrook.errors import Conflict, StoreError
 
@@ -32,7 +33,7 @@ SEEN_WINDOW_US = MAX_DEDUPE_WINDOW_S * 1_000_000
 
 NO_CHANGES: Mapping[str, int | None] = MappingProxyType({})
 
-R = TypeVar("R", Source, Endpoint, ApiKey)
+R = TypeVar("R", Source, Endpoint, ApiKey, Revocation)
 
 
 class StaleRouting(StoreError):

@@ -5,11 +5,14 @@ routes carry the version by which an append finds out that they are old.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.key import ApiKey
+from hookbrook.core.revocation import Revocation
 from hookbrook.core.routing import Rerouted, Routes
 from hookbrook.core.source import Source
+from hookbrook.core.token import Claims
 from hookbrook.store.base import R, Registry
 
 #: Called with the routes and what has just changed in them. Must not block and must not raise.
@@ -27,6 +30,9 @@ class Catalog:
         self.sources: dict[str, Source] = {}
         #: by hash
         self.keys: dict[str, ApiKey] = {}
+        self.key_ids: frozenset[str] = frozenset()
+        self._revocations: dict[tuple[str, str, str], Revocation] = {}
+        self._key_listeners: list[Callable[[ApiKey], object]] = []
         self._routes_listeners: list[RoutesListener] = []
 
     def on_routes(self, listener: RoutesListener) -> None:
@@ -34,9 +40,30 @@ class Catalog:
         self._routes_listeners.append(listener)
         listener(self.routes, [Rerouted(None, endpoint) for endpoint in self.routes.by_id.values()])
 
+    def on_key_gone(self, listener: Callable[[ApiKey], object]) -> None:
+        """Call the listener whenever a key does not hold any more, because it was deleted or replaced."""
+        self._key_listeners.append(listener)
+
+    def is_revoked(self, tenant: str, claims: Claims) -> bool:
+        """Whether a token of that tenant is refused although it has not expired."""
+        if not self._revocations:
+            return False
+        found = (self._revocations.get((tenant, claims.jti or "", "")), self._revocations.get((tenant, "", claims.sub)))
+        return any(each is not None and each.concerns(claims) for each in found)
+
+    def revocation(self, tenant: str, *, token: str, subject: str) -> Revocation | None:
+        return self._revocations.get((tenant, token, subject))
+
+    def expired_revocations(self, now: int, limit: int) -> list[Revocation]:
+        """Some of those that may be forgotten."""
+        return list(islice((each for each in self._revocations.values() if each.expires <= now), limit))
+
     async def load(self) -> None:
         self.sources = {source.name: source for source in await self._all(Source)}
         self.keys = {key.hash: key for key in await self._all(ApiKey)}
+        self._keys_changed()
+        for revocation in await self._all(Revocation):
+            self._remember(revocation)
         await self.refresh_routes()
 
     async def refresh_routes(self) -> Routes:
@@ -66,9 +93,12 @@ class Catalog:
         elif isinstance(saved, Source):
             self._forget(saved.id)
             self.sources[saved.name] = saved
+        elif isinstance(saved, Revocation):
+            self._remember(saved)
         else:
             self._forget(saved.id)
             self.keys[saved.hash] = saved
+            self._keys_changed()
         return saved
 
     async def delete(self, kind: type[R], record_id: str) -> R | None:
@@ -82,7 +112,19 @@ class Catalog:
 
     def _forget(self, record_id: str) -> None:
         self.sources = {name: source for name, source in self.sources.items() if source.id != record_id}
+        self._revocations = {name: each for name, each in self._revocations.items() if each.id != record_id}
+        gone = [key for key in self.keys.values() if key.id == record_id]
         self.keys = {digest: key for digest, key in self.keys.items() if key.id != record_id}
+        self._keys_changed()
+        for key in gone:
+            for listener in self._key_listeners:
+                listener(key)
+
+    def _keys_changed(self) -> None:
+        self.key_ids = frozenset(key.id for key in self.keys.values())
+
+    def _remember(self, revocation: Revocation) -> None:
+        self._revocations[revocation.tenant, revocation.token, revocation.subject] = revocation
 
     async def _all(self, kind: type[R]) -> list[R]:
         found: list[R] = []

@@ -52,9 +52,9 @@ def expiring(expires: int) -> bytes:
     return control("hookbrook.expiring", {"expires": format_time(expires)})
 
 
-def expired() -> bytes:
-    """The right to listen has ended, and so does the stream."""
-    return control("hookbrook.expired", {})
+def expired(reason: str = "expired") -> bytes:
+    """The right to listen has `expired`, or was `revoked`, and so the stream ends."""
+    return control("hookbrook.expired", {"reason": reason})
 
 
 def closed(channels: Sequence[str], cursor: str) -> bytes:

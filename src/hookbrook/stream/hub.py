@@ -9,6 +9,8 @@ from hookbrook.core.event import Event
 from hookbrook.store.base import Log
 from hookbrook.stream import control
 from hookbrook.stream.audience import Audience
+from hookbrook.stream.connection import Connection
+from hookbrook.stream.connections import Connections
 from hookbrook.stream.control import RETRY_MS
 from hookbrook.stream.feed import Feed
 from hookbrook.stream.reader import Reader
@@ -34,6 +36,7 @@ class Hub:
         self, log: Log, *, clock: Callable[[], int], rng: Random, heartbeat_s: float = 15.0, feed: Feed | None = None
     ) -> None:
         self.feed = Feed(log) if feed is None else feed
+        self.connections = Connections()
         self.log = log
         self._clock = clock
         self._rng = rng
@@ -68,11 +71,21 @@ class Hub:
         return iter(tuple(self._slice_of))
 
     def open(
-        self, subscription: Subscription, sink: Sink, *, after: int | None, expires: int | None, greeting: bytes = b""
+        self,
+        subscription: Subscription,
+        sink: Sink,
+        *,
+        after: int | None,
+        expires: int | None,
+        greeting: bytes = b"",
+        connection: Connection | None = None,
     ) -> Reader:
         """A new reader from just after the seq, or from now on. Call its `resume` once the response has begun.
 
         While the hub drains, the reader is told so and ended at once.
+
+        Args:
+            connection: under which the stream is listed and counted until it ends.
         """
         if greeting:
             sink.write(greeting)
@@ -83,7 +96,10 @@ class Hub:
             cursor=self.feed.newest if after is None else after,
             retry_ms=self._rng.randint(*RETRY_MS),
             expires=expires,
+            connection=connection,
         )
+        if connection is not None:
+            self.connections.add(connection, reader)
         piece = min(self._readers, key=len)
         piece.add(reader)
         self._slice_of[reader] = piece
@@ -130,6 +146,8 @@ class Hub:
 
     def closed(self, reader: Reader) -> None:
         self._early.discard(reader)
+        if reader.connection is not None:
+            self.connections.remove(reader.connection)
         piece = self._slice_of.pop(reader, None)
         if piece is not None:
             piece.discard(reader)

@@ -14,10 +14,12 @@ from contextlib import suppress
 from enum import Enum
 from typing import Protocol
 
+from hookbrook.core.event import Event
 from hookbrook.core.sse import HEARTBEAT, with_retry
 from hookbrook.errors import StoreError
 from hookbrook.store.base import Bounds, Log
 from hookbrook.stream import control
+from hookbrook.stream.connection import Connection
 from hookbrook.stream.feed import Feed
 from hookbrook.stream.sink import Batch, Sink
 from hookbrook.stream.subscription import Entry, Subscription, batches
@@ -75,6 +77,7 @@ class Reader:
         "_task",
         "_told_live",
         "_wrote",
+        "connection",
         "cursor",
         "expires",
         "mode",
@@ -90,7 +93,10 @@ class Reader:
         cursor: int,
         retry_ms: int,
         expires: int | None,
+        connection: Connection | None = None,
     ) -> None:
+        #: Under which the stream is listed and counted.
+        self.connection = connection
         self.subscription = subscription
         #: Everything up to this seq has been written, or is not wanted.
         self.cursor = cursor
@@ -105,6 +111,26 @@ class Reader:
         self._told_live = False
         #: How many events to ask the store for.
         self._page = PAGE
+
+    # Asked by whoever shows the open streams
+
+    @property
+    def lag(self) -> int:
+        """Events of the log that it has not got to yet; at most so many are for it."""
+        return 0 if self.mode is Mode.LIVE else max(0, self._home.feed.tail - self.cursor)
+
+    @property
+    def sent(self) -> int:
+        """Bytes written so far."""
+        return self._sink.sent
+
+    async def next_missing(self) -> Event | None:
+        """The first event that it has not got to yet; raises a `StoreError`."""
+        near = self._home.feed.after(self.cursor, 1)
+        if near is not None:
+            return near[0].event if near else None
+        page = await self._home.log.read(self.subscription.query, after=self.cursor, limit=1)
+        return page.events[0] if page.events else None
 
     # Called by the hub
 

@@ -43,6 +43,10 @@ class Sink(Protocol):
     def full(self) -> bool:
         """More waits to be sent than a client that keeps up would leave waiting. A write is still taken."""
 
+    @property
+    def sent(self) -> int:
+        """Bytes written so far."""
+
     def write(self, data: bytes) -> None:
         """What is for this reader alone."""
 

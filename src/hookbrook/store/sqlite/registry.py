@@ -1,4 +1,4 @@
-"""Sources, endpoints and keys as functions over a connection: JSON documents with what they are found by."""
+"""Sources, endpoints, keys and revocations over a connection: JSON documents with what they are found by."""
 
 import sqlite3
 from typing import Any, Final
@@ -8,6 +8,7 @@ import msgspec
 from hookbrook.core.delivery import Happening
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.key import ApiKey
+from hookbrook.core.revocation import Revocation
 from hookbrook.core.source import Source
 from hookbrook.errors import Conflict
 from hookbrook.store.base import R, Reroutes
@@ -19,17 +20,17 @@ from hookbrook.store.sqlite.sql import sql
 #: Changes of endpoints that are noted one by one. Who is further behind reads all endpoints.
 REROUTES_KEPT: Final = 1000
 
-KINDS: dict[type[Any], str] = {Source: "source", Endpoint: "endpoint", ApiKey: "key"}
+KINDS: dict[type[Any], str] = {Source: "source", Endpoint: "endpoint", ApiKey: "key", Revocation: "revocation"}
 
 
-def _name_of(record: Source | Endpoint | ApiKey) -> str | None:
+def _name_of(record: Source | Endpoint | ApiKey | Revocation) -> str | None:
     """What must be unique within the kind."""
     if isinstance(record, Source):
         return record.name
     return record.hash if isinstance(record, ApiKey) else None
 
 
-def _taken(record: Source | Endpoint | ApiKey) -> str:
+def _taken(record: Source | Endpoint | ApiKey | Revocation) -> str:
     if isinstance(record, Source):
         return f"There is already a source {record.id} or one named {record.name!r}."
     return f"There is already {record.id}, or the same key." if isinstance(record, ApiKey) else f"{record.id} exists."
