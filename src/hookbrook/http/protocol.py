@@ -354,6 +354,8 @@ class Protocol(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
         self.server_state.total_requests += 1
+        # These point back here in circles, and would stay until the collector looks: kilobytes for each stream.
+        self.cycle = self.parser = None  # type: ignore[assignment]
         ended = accesslog.recorder(exchange.scope, exchange.status, exchange.started_at, self.loop.time)
         return Taken(transport=self.transport, chunked=exchange.leave(), ended=ended)
 

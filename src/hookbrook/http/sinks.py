@@ -34,7 +34,7 @@ MAX_INPUT_BYTES = 64 * 1024
 class TransportSink(asyncio.Protocol):
     """`Sink` on a socket that was taken over; the protocol of its transport from then on."""
 
-    __slots__ = ("_chunked", "_ended", "_input", "_paused", "_reader", "_sent", "_stalled_s", "_timer", "_transport")
+    __slots__ = ("_chunked", "_ended", "_input", "_reader", "_sent", "_stalled_s", "_timer", "_transport", "full")
 
     def __init__(self, taken: Taken, *, stalled_s: float = STALLED_S) -> None:
         self._transport = taken.transport
@@ -42,7 +42,8 @@ class TransportSink(asyncio.Protocol):
         self._ended = taken.ended
         self._stalled_s = stalled_s
         self._reader: Reader | None = None
-        self._paused = False
+        #: An attribute, because it is looked at in every delivery.
+        self.full = False
         self._sent = 0
         self._input = 0
         #: Cuts a client off that takes nothing, or does not leave.
@@ -63,10 +64,6 @@ class TransportSink(asyncio.Protocol):
     # The reader's side
 
     @property
-    def full(self) -> bool:
-        return self._paused
-
-    @property
     def sent(self) -> int:
         return self._sent
 
@@ -81,7 +78,7 @@ class TransportSink(asyncio.Protocol):
         transport = self._transport
         if transport.is_closing():
             return
-        self._sent += len(batch.plain)
+        self._sent += batch.size
         transport.write(batch.chunked if self._chunked else batch.plain)
 
     def close(self) -> None:
@@ -95,11 +92,11 @@ class TransportSink(asyncio.Protocol):
     # The transport's side
 
     def pause_writing(self) -> None:
-        self._paused = True
+        self.full = True
         self._watch_progress()
 
     def resume_writing(self) -> None:
-        self._paused = False
+        self.full = False
         self._set_timer(None)
         if self._reader is not None and not self._transport.is_closing():
             self._reader.resume()

@@ -22,7 +22,7 @@ from hookbrook.store.base import Query
 from hookbrook.stream import position
 from hookbrook.stream.connection import Connection
 from hookbrook.stream.hub import Hub
-from hookbrook.stream.subscription import Format, Subscription
+from hookbrook.stream.subscription import Format, Subscription, sees_all
 
 #: What may be asked for by name; the provider's request has a door of its own.
 FORMATS = tuple(kind for kind in Format if kind is not Format.REQUEST)
@@ -151,12 +151,12 @@ def _subscription(principal: Principal, query: QueryString, wanted: Query) -> Su
     name = query.one("format") or Format.DATA.value
     if name not in FORMATS:
         raise Invalid.of("format", f"must be one of {', '.join(FORMATS)}")
-    may_see: Callable[[str], bool] = principal.may_subscribe
     return Subscription(
         tenant=principal.tenant,
         channels=wanted.channels,
         types=wanted.types,
         format=Format(name),
         control=wants_control(query),
-        may_see=may_see,
+        # Kept for as long as the stream lasts, and asked only where an event's channels are named.
+        may_see=sees_all if name == Format.DATA else principal.may_subscribe,
     )

@@ -30,6 +30,11 @@ class Format(StrEnum):
     REQUEST = "request"
 
 
+def sees_all(_channel: str) -> bool:
+    """For readers who may know every channel, or are shown none."""
+    return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
     tenant: str
@@ -43,7 +48,7 @@ class Subscription:
     #: Send the routine control events too: `hookbrook.live` and `hookbrook.checkpoint`.
     control: bool = False
     #: Whether the reader may know that an event is also on this channel.
-    may_see: Callable[[str], bool] = lambda _channel: True
+    may_see: Callable[[str], bool] = sees_all
 
     @property
     def query(self) -> Query:
