@@ -188,6 +188,7 @@ class App:
         hub.start()
         catalog.on_key_gone(lambda key: hub.connections.revoke(lambda each: key.id in each.rests_on))
         self._parts.push_async_callback(hub.stop)
+        await hub.feed.warm()
         self._hub = hub
         return hub
 

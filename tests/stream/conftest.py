@@ -154,6 +154,9 @@ class LaggingLog:
     async def read(self, query: Query, *, after: int, limit: int) -> Page:
         return await self._store.read(query, after=after, limit=limit)
 
+    async def read_back(self, query: Query, *, before: int, limit: int) -> Page:
+        return await self._store.read_back(query, before=before, limit=limit)
+
     async def bounds(self) -> Bounds:
         return await self._store.bounds()
 

@@ -17,8 +17,9 @@ from hookbrook.errors import StoreUnavailable
 from hookbrook.store.base import Page, Query
 from hookbrook.store.sqlite import SqliteStore
 from hookbrook.stream import position
+from hookbrook.stream.feed import SPAN
 from hookbrook.stream.position import Start
-from hookbrook.stream.reader import STEP, Mode
+from hookbrook.stream.reader import Mode
 from hookbrook.stream.subscription import Format
 
 from .conftest import START_US, MemorySink, Rig, fresh_rig, rig_on, seq_of, until
@@ -56,12 +57,12 @@ async def test_history_of_before_the_feed_was_started_comes_from_the_store(tmp_p
 
 
 async def test_a_reader_far_behind_lets_others_have_their_turn(tmp_path: Path) -> None:
-    async with rig_on(tmp_path, max_entries=10 * STEP) as rig:
-        await rig.publish(count=5 * STEP)
+    async with rig_on(tmp_path, max_entries=10 * SPAN) as rig:
+        await rig.publish(count=5 * SPAN)
         sink = rig.open(start=Start(after=0))
-        assert sink.seqs == list(range(1, STEP + 1))
+        assert sink.seqs == list(range(1, SPAN))
         await rig.settled(sink)
-        assert len(sink.seqs) == 5 * STEP
+        assert len(sink.seqs) == 5 * SPAN
 
 
 async def test_what_the_store_has_and_the_feed_does_not_know_yet_comes_once(small_rig: Rig) -> None:

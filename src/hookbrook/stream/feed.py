@@ -1,20 +1,27 @@
 """The feed: follows the log and keeps its recent tail in memory.
 
 Most readers are live or only a moment behind, so what they need next is here, encoded once for all of them. Whoever is
-further behind reads from the store until the feed holds what comes next. Seqs are gapless, so an entry's place follows
-from its seq.
+further behind reads from the store until the feed holds what comes next. At the start the feed reads the log's last
+events, once, for all the readers who come back after a restart.
 
 What was committed is announced when the pace says so: at once, or together with what else comes within milliseconds.
 Until then it is no part of the feed, as if it had been committed a moment later.
 """
 
+import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from hookbrook.core.channel import RESERVED
 from hookbrook.core.cursor import Epochs
 from hookbrook.core.event import Event
-from hookbrook.store.base import Bounds, Log
+from hookbrook.errors import StoreError
+from hookbrook.store.base import Bounds, Log, Query
+from hookbrook.stream.block import Block
 from hookbrook.stream.pace import LoadPace, Pace
-from hookbrook.stream.subscription import Entry
+from hookbrook.stream.subscription import Entry, Subscription
+
+logger = logging.getLogger("hookbrook.stream")
 
 #: Enough for a client that reconnects within seconds at thousands of events per second.
 MAX_ENTRIES = 16_384
@@ -22,22 +29,47 @@ MAX_ENTRIES = 16_384
 MAX_BYTES = 64 * 1024 * 1024
 #: News does not wait for the pace beyond this: so much fills a write by itself.
 MAX_NEWS_BYTES = 1024 * 1024
-#: The oldest entries go in blocks, because removing from the front of a list moves all the others.
-TRIM_FRACTION = 4
+#: Seqs of one block, which is what a reader looks at in one step.
+SPAN = 256
+#: What is read at the start: more than is published while a server sends its readers away, and a moment's reading.
+WARM_ENTRIES = 4096
+WARM_BYTES = 8 * 1024 * 1024
+WARM_PAGE = 1000
+#: Everything, also what has to be asked for by name.
+_EVERYTHING = ("*", f"{RESERVED}*")
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What a reader wants of a stretch of the log."""
+
+    entries: Sequence[Entry]
+    #: The last seq that was looked at.
+    scanned_to: int
 
 
 class Feed:
     """`start` before use. `listener` is called with the new entries after the feed holds them."""
 
     def __init__(
-        self, log: Log, *, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES, pace: Pace | None = None
+        self,
+        log: Log,
+        *,
+        max_entries: int = MAX_ENTRIES,
+        max_bytes: int = MAX_BYTES,
+        pace: Pace | None = None,
     ) -> None:
         self._log = log
         self._pace = LoadPace() if pace is None else pace
         self._max_entries = max_entries
         self._max_bytes = max_bytes
-        self._entries: list[Entry] = []
+        self._span = min(SPAN, max_entries)
+        #: By number: a block holds the seqs from `number * span` on. One without entries may be missing.
+        self._blocks: dict[int, Block] = {}
+        self._count = 0
         self._bytes = 0
+        #: What lies behind this seq is held.
+        self._floor = 0
         self._listener: Callable[[Sequence[Entry]], None] = lambda _entries: None
         #: Committed and not yet announced.
         self._news: list[Entry] = []
@@ -50,10 +82,27 @@ class Feed:
     def start(self, listener: Callable[[Sequence[Entry]], None]) -> Bounds:
         self._listener = listener
         bounds = self._log.follow(self._committed)
-        self.tail = self.newest = bounds.tail
+        self.tail = self.newest = self._floor = bounds.tail
         self._pace.start(self.announce)
         self._epochs = bounds.epochs
         return bounds
+
+    async def warm(self) -> None:
+        """Read the log's last events, so that readers who come back need not. They may come meanwhile."""
+        everything = Query(tenant=None, channels=_EVERYTHING, types=_EVERYTHING)
+        count = size = 0
+        while count < min(WARM_ENTRIES, self._max_entries // 2) and size < min(WARM_BYTES, self._max_bytes // 2):
+            floor = self._floor
+            try:
+                page = await self._log.read_back(everything, before=floor + 1, limit=WARM_PAGE)
+            except StoreError as exc:
+                logger.warning("the log's last events are read when they are asked for: %s", exc)
+                return
+            if self._floor != floor or page.scanned_to > floor:
+                return
+            self._put_before([Entry(event) for event in reversed(page.events)], floor=page.scanned_to - 1)
+            count += len(page.events)
+            size += sum(map(_size, page.events))
 
     def stop(self) -> None:
         """Announce what waits, and hear no more."""
@@ -63,17 +112,19 @@ class Feed:
     @property
     def cursor(self) -> str:
         """The position of the tail."""
-        return self._entries[-1].event.cursor if self._entries else str(self._epochs.cursor(self.tail))
+        last = self._blocks.get(self.tail // self._span)
+        if last is not None and last.entries and last.entries[-1].seq == self.tail:
+            return last.entries[-1].event.cursor
+        return str(self._epochs.cursor(self.tail))
 
-    def after(self, seq: int, limit: int) -> list[Entry] | None:
-        """Up to `limit` entries that follow the seq, or None if the feed does not reach back that far."""
-        behind = self.tail - seq
-        if behind <= 0:
-            return []
-        if behind > len(self._entries):
+    def after(self, seq: int, subscription: Subscription) -> Stretch | None:
+        """What the reader wants of the next block behind the seq, or None if the feed does not reach back that far."""
+        if seq < self._floor:
             return None
-        start = len(self._entries) - behind
-        return self._entries[start : start + limit]
+        number = (seq + 1) // self._span
+        block = self._blocks.get(number)
+        entries = () if block is None else block.wanted(subscription, after=seq)
+        return Stretch(entries, scanned_to=min((number + 1) * self._span - 1, self.tail))
 
     def _committed(self, events: Sequence[Event]) -> None:
         self._news += map(Entry, events)
@@ -89,25 +140,44 @@ class Feed:
         if not self._news:
             return
         entries, self._news = self._news, []
-        self._entries += entries
+        for entry in entries:
+            self._block_of(entry.seq).append(entry)
+        self._count += len(entries)
         self._bytes += self._news_bytes
         self._news_bytes = 0
         self.tail = entries[-1].seq
-        if len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
-            self._shrink()
+        self._shrink()
         self._listener(entries)
 
+    def _block_of(self, seq: int) -> Block:
+        number = seq // self._span
+        block = self._blocks.get(number)
+        if block is None:
+            block = self._blocks[number] = Block()
+        return block
+
+    def _put_before(self, entries: Sequence[Entry], *, floor: int) -> None:
+        by_number: dict[int, list[Entry]] = {}
+        for entry in entries:
+            by_number.setdefault(entry.seq // self._span, []).append(entry)
+            self._count += 1
+            self._bytes += _size(entry.event)
+        for number, theirs in by_number.items():
+            self._blocks.setdefault(number, Block()).put_before(theirs)
+        self._floor = floor
+        # The oldest stands first, for `_shrink`.
+        self._blocks = dict(sorted(self._blocks.items()))
+
     def _shrink(self) -> None:
-        keep = self._max_entries - self._max_entries // TRIM_FRACTION
-        budget = self._max_bytes - self._max_bytes // TRIM_FRACTION
-        size = count = 0
-        for entry in reversed(self._entries):
-            size += _size(entry.event)
-            if count == keep or size > budget:
-                break
-            count += 1
-        del self._entries[: len(self._entries) - count]
-        self._bytes = sum(_size(entry.event) for entry in self._entries)
+        """Remove the oldest until the limits are kept: the first block, or of the last one what is needed."""
+        while self._count > self._max_entries or self._bytes > self._max_bytes:
+            number, block = next(iter(self._blocks.items()))
+            dropped = block.drop(max(1, len(block.entries) // 4))
+            self._count -= len(dropped)
+            self._bytes -= sum(_size(entry.event) for entry in dropped)
+            self._floor = dropped[-1].seq
+            if not block.entries:
+                del self._blocks[number]
 
 
 def _size(event: Event) -> int:

@@ -13,6 +13,7 @@ from hookbrook.stream.connection import Connection
 from hookbrook.stream.connections import Connections
 from hookbrook.stream.control import RETRY_MS
 from hookbrook.stream.feed import Feed
+from hookbrook.stream.pages import Pages
 from hookbrook.stream.reader import Reader
 from hookbrook.stream.sink import Sink
 from hookbrook.stream.subscription import Entry, Subscription
@@ -38,6 +39,7 @@ class Hub:
         self.feed = Feed(log) if feed is None else feed
         self.connections = Connections()
         self.log = log
+        self.pages = Pages(log)
         self._clock = clock
         self._rng = rng
         self._heartbeat_s = heartbeat_s

@@ -21,15 +21,15 @@ from hookbrook.store.base import Bounds, Log
 from hookbrook.stream import control
 from hookbrook.stream.connection import Connection
 from hookbrook.stream.feed import Feed
+from hookbrook.stream.pages import PAGE, Pages
 from hookbrook.stream.sink import Batch, Sink
 from hookbrook.stream.subscription import Entry, Subscription, batches
 
 logger = logging.getLogger("hookbrook.stream")
 
-#: Entries that one step takes from the feed's memory before other work gets its turn.
-STEP = 256
-#: Events per page from the store, for clients that keep up and for those that do not.
-PAGE = 200
+#: Blocks of the feed without anything for this reader that one step may pass, before other work gets its turn.
+STEP_BLOCKS = 16
+#: Events per page for clients that take the least.
 MIN_PAGE = 4
 #: How long to wait before reading again when the store could not be read.
 STORE_RETRY_S = 1.0
@@ -48,6 +48,8 @@ class Home(Protocol):
     def feed(self) -> Feed: ...
     @property
     def log(self) -> Log: ...
+    @property
+    def pages(self) -> Pages: ...
 
     def join(self, reader: "Reader") -> None:
         """Deliver to it from now on: it has all up to the feed's tail."""
@@ -223,15 +225,8 @@ class Reader:
         """Move on as far as it goes without awaiting; start reading from the store if the feed does not reach back."""
         if self._sink.full:
             return
-        entries = self._home.feed.after(self.cursor, STEP)
-        if entries is None:
-            self._start_reading()
-        elif entries:
-            self._take(entry for entry in entries if self.subscription.wants(entry.event))
-            if not self._sink.full:
-                self.cursor = entries[-1].seq
-                # Others get their turn: a reader far behind would otherwise hold the loop for all its backlog.
-                asyncio.get_running_loop().call_soon(self.resume)
+        if self.cursor < self._home.feed.tail:
+            self._step()
         elif self.cursor > self._home.feed.tail:
             # It knows of an event that was committed and has not been announced yet.
             self._home.wait(self)
@@ -241,6 +236,21 @@ class Reader:
             if self.subscription.control and not self._told_live:
                 self._told_live = True
                 self._sink.write(control.live(self._home.feed.cursor))
+
+    def _step(self) -> None:
+        for _ in range(STEP_BLOCKS):
+            stretch = self._home.feed.after(self.cursor, self.subscription)
+            if stretch is None:
+                self._start_reading()
+                return
+            self._take(stretch.entries)
+            if self._sink.full:
+                return
+            self.cursor = stretch.scanned_to
+            if stretch.entries or self.cursor >= self._home.feed.tail:
+                break
+        # Others get their turn: a reader far behind would otherwise hold the loop for all its backlog.
+        asyncio.get_running_loop().call_soon(self.resume)
 
     def _take(self, entries: Iterable[Entry]) -> None:
         """Write entries until the sink is full; the cursor follows what was written."""
@@ -263,7 +273,7 @@ class Reader:
 
     async def _read_page(self) -> None:
         try:
-            page = await self._home.log.read(self.subscription.query, after=self.cursor, limit=self._page)
+            page = await self._home.pages.after(self.subscription.query, self.cursor, limit=self._page)
         except StoreError as exc:
             # The client keeps its place: reading goes on where it stopped once the store is well again.
             logger.warning("a stream waits for the store: %s", exc)
@@ -272,13 +282,15 @@ class Reader:
         if page.oldest > self.cursor + 1:
             self._tell_trimmed(page.oldest, await self._home.log.bounds())
         # What the store has but the feed has not announced yet will come by the feed.
-        self._take(Entry(event) for event in page.events if event.seq <= self._home.feed.tail)
+        after, tail = self.cursor, self._home.feed.tail
+        entries = [entry for entry in page.entries if after < entry.seq <= tail]
+        self._take(entries)
         if not self._sink.full:
-            self.cursor = max(self.cursor, min(page.scanned_to, self._home.feed.tail))
+            self.cursor = max(self.cursor, min(page.scanned_to, tail))
             self._page = min(PAGE, self._page * 2)
         else:
             # The rest of the page was read for nothing; a slow client's next one is as small as what it took.
-            taken = sum(event.seq <= self.cursor for event in page.events)
+            taken = sum(entry.seq <= self.cursor for entry in entries)
             self._page = max(MIN_PAGE, min(self._page, taken))
 
     def _tell_trimmed(self, first: int, bounds: Bounds) -> None:

@@ -55,12 +55,17 @@ class Subscription:
         return Query(tenant=self.tenant, channels=self.channels, types=self.types, source=self.source)
 
     @property
+    def asked(self) -> Hashable:
+        """Equal for readers who want the same events."""
+        return (self.tenant, self.channels, self.types, self.source)
+
+    @property
     def audience(self) -> Hashable:
         """Equal for readers whose live events are the same bytes."""
         if self.format is Format.DATA:
-            return (self.tenant, self.channels, self.types, self.source)
+            return self.asked
         # These name the event's channels, and who may know of which differs.
-        return (self.tenant, self.channels, self.types, self.source, self.format, self.may_see)
+        return (self.asked, self.format, self.may_see)
 
     def wants_type(self, name: str) -> bool:
         return matches_any(self.types, name)
