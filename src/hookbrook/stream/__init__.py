@@ -2,6 +2,6 @@
 
 Order of reading: `sink` (where bytes go), `subscription` (what one reader asked for), `pace` (when news leaves),
 `block` and `feed` (the log's recent tail in memory), `pages` (what lies before it, read once for many), `control` (what
-a stream says on its own account), `reader` (catching up and live), `audience` (those who asked for the same), `hub` (who
-gets which event), `position` (where a stream begins), `connection` and `connections` (who is there).
+a stream says on its own account), `reader` (catching up and live), `audience` (those who asked for the same), `hub`
+(who gets which event), `position` (where a stream begins), `connection` and `connections` (who is there).
 """

@@ -128,10 +128,14 @@ class Reader:
 
     async def next_missing(self) -> Event | None:
         """The first event that it has not got to yet; raises a `StoreError`."""
-        near = self._home.feed.after(self.cursor, 1)
-        if near is not None:
-            return near[0].event if near else None
-        page = await self._home.log.read(self.subscription.query, after=self.cursor, limit=1)
+        feed, cursor = self._home.feed, self.cursor
+        while cursor < feed.tail and (near := feed.after(cursor, self.subscription)) is not None:
+            if near.entries:
+                return near.entries[0].event
+            cursor = near.scanned_to
+        if cursor >= feed.tail:
+            return None
+        page = await self._home.log.read(self.subscription.query, after=cursor, limit=1)
         return page.events[0] if page.events else None
 
     # Called by the hub
