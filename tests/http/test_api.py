@@ -270,6 +270,13 @@ async def test_what_is_read_of_an_endpoint_can_be_sent_back(house: House) -> Non
         ({"rate_limit": 10_001}, {"rate_limit"}),
         ({"rate_limit": "5"}, {"rate_limit"}),
         ({"ordering": "fifo"}, {"ordering"}),
+        ({"filter": "data."}, {"filter"}),
+        ({"filter": "x" * 1001}, {"filter"}),
+        ({"transform": "{", "format": "event"}, {"transform"}),
+        ({"transform": "@", "format": "event"}, {"format"}),
+        ({"format": "xml"}, {"format"}),
+        ({"max_body_bytes": 0, "connect_timeout_s": 0}, {"max_body_bytes", "connect_timeout_s"}),
+        ({"max_body_bytes": 2**28 + 1}, {"max_body_bytes"}),
         ({"burst": 5}, {"burst"}),
     ],
 )

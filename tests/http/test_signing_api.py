@@ -15,7 +15,7 @@ from tests.http.gateway_fixtures import House, call, gateway_in
 
 from hookbrook import verify
 from hookbrook.core.endpoint import Endpoint
-from hookbrook.core.event import NewEvent
+from hookbrook.core.event import Appended, NewEvent, as_event
 from hookbrook.http.registration import declare
 from hookbrook.outbound.message import Letterhead
 
@@ -49,7 +49,8 @@ def sent(house: House, endpoint: Any) -> dict[str, str]:
         id="evt_1", channels=("a",), time=0, content_type="application/json", kind="json", data=BODY, dedupe_id="evt_1"
     )
     record = house.gateway.catalog.routes.by_id[endpoint["id"]]
-    return Letterhead(record).request(event, house.clock() // 1_000_000).headers
+    kept = as_event(event, Appended(id=event.id, seq=1, epoch="e"), 0)
+    return Letterhead(record).request(kept, house.clock() // 1_000_000).headers
 
 
 async def test_both_secrets_sign_for_a_day_after_a_rotation(house: House) -> None:

@@ -3,15 +3,15 @@
 import pytest
 
 from hookbrook.core.endpoint import Endpoint
-from hookbrook.core.event import NewEvent
+from hookbrook.core.event import Appended, Event, NewEvent, as_event
 from hookbrook.errors import Invalid
 from hookbrook.outbound.message import MAX_HOPS, Letterhead, TooManyHops, hops_of
 
 from .rig import SECRET
 
 
-def event(request: bytes | None) -> NewEvent:
-    return NewEvent(
+def event(request: bytes | None) -> Event:
+    new = NewEvent(
         id="evt_1",
         channels=("a",),
         time=0,
@@ -21,6 +21,7 @@ def event(request: bytes | None) -> NewEvent:
         request=request,
         dedupe_id="evt_1",
     )
+    return as_event(new, Appended(id="evt_1", seq=1, epoch="e"), 0)
 
 
 def endpoint(**settings: object) -> Endpoint:

@@ -3,8 +3,9 @@
 import pytest
 
 from hookbrook.core.delivery import Attempt, Happening, Outcome
+from hookbrook.outbound.message import TooManyHops
 from hookbrook.outbound.standing import Standing
-from hookbrook.outbound.verdict import INTERNAL, LOOP
+from hookbrook.outbound.verdict import INTERNAL
 
 
 def outcome(happening: Happening, started: int, error: str | None = None) -> Outcome:
@@ -29,7 +30,7 @@ def arrived(started: int) -> tuple[str, Outcome]:
         ({"ep_1": 1}, [arrived(2), failed(3), failed(4)], {"ep_1": 3}),
         ({}, [arrived(1)], {}),
         ({}, [failed(1), arrived(2)], {"ep_1": None}),
-        ({}, [("ep_1", outcome(Happening.EXHAUSTED, 1, error)) for error in (INTERNAL, LOOP)], {}),
+        ({}, [("ep_1", outcome(Happening.EXHAUSTED, 1, error)) for error in (INTERNAL, TooManyHops.code)], {}),
         ({"ep_2": 1}, [("ep_2", outcome(Happening.ACCEPTED, 2)), failed(3)], {"ep_2": None, "ep_1": 3}),
     ],
 )

@@ -22,14 +22,23 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     await made.close()
 
 
-def event(name: str, channel: str = "a") -> NewEvent:
+def event(name: str, channel: str = "a", *, data: bytes | None = None) -> NewEvent:
+    """A text, or JSON if its data is given."""
+    is_text = data is None
     return NewEvent(
-        id=name, channels=(channel,), time=0, content_type="text/plain", kind="text", data=b"1", dedupe_id=name
+        id=name,
+        channels=(channel,),
+        time=0,
+        content_type="text/plain" if is_text else "application/json",
+        kind="text" if is_text else "json",
+        data=data or b"1",
+        dedupe_id=name,
     )
 
 
-def endpoint(name: str = "ep_1", *, enabled: bool = True, channels: tuple[str, ...] = ()) -> Endpoint:
-    return Endpoint(id=name, url="https://x", secrets=(), channels=channels, enabled=enabled, created=0, updated=0)
+def endpoint(name: str = "ep_1", **fields: object) -> Endpoint:
+    values: dict[str, object] = {"url": "https://x", "secrets": (), "created": 0, "updated": 0, **fields}
+    return Endpoint(id=name, **values)  # type: ignore[arg-type]
 
 
 async def wired(store: SqliteStore) -> tuple[Appender, Catalog]:

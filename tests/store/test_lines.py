@@ -20,7 +20,7 @@ def line(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     connection = open_writer(tmp_path / "a.db")
     connection.execute("BEGIN")
     for number in range(1, LONG + 1):
-        row = (f"dlv_{number:06}", "default", number, "ep_1", "a", "pending", 0, None, 0, 0)
+        row = (f"dlv_{number:06}", "default", number, "ep_1", "a", "pending", 0, None, 0, 0, None)
         connection.execute(sql("insert_deliveries").replace("{rows}", "(" + ",".join("?" * len(row)) + ")"), row)
     yield connection
     connection.close()

@@ -32,11 +32,27 @@ def add(
     channel: Annotated[list[str] | None, typer.Option("--channel", "-c", help="Channel patterns.")] = None,
     secret: Annotated[str | None, typer.Option("--secret", help="`whsec_…`; made if absent.")] = None,
     header: Annotated[list[str] | None, typer.Option("--header", "-H", help="`Name: value`, sent along.")] = None,
+    filter: Annotated[
+        str | None, typer.Option("--filter", help="JMESPath over the event; only those for which it is true.")
+    ] = None,
+    transform: Annotated[
+        str | None, typer.Option("--transform", help="JMESPath over the event; its result is the body.")
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option("--format", help="The body: `data`, `event`, `cloudevent` or `cloudevent-binary`.")
+    ] = None,
     ordering: Annotated[
         str | None, typer.Option("--ordering", help="`channel` or `all`: each waits for the one before it.")
     ] = None,
     concurrency: Annotated[int | None, typer.Option("--concurrency", help="Requests in flight at once.")] = None,
+    rate_limit: Annotated[float | None, typer.Option("--rate-limit", help="Requests a second.")] = None,
     timeout_s: Annotated[float | None, typer.Option("--timeout", help="Seconds for one attempt.")] = None,
+    connect_timeout_s: Annotated[
+        float | None, typer.Option("--connect-timeout", help="Of these, seconds until there is a connection.")
+    ] = None,
+    max_body_bytes: Annotated[
+        int | None, typer.Option("--max-body-bytes", help="Deliveries with a larger body fail.")
+    ] = None,
     description: Annotated[str, typer.Option("--description")] = "",
     tenant: Tenant = None,
     as_json: AsJson = False,
@@ -54,8 +70,20 @@ def add(
         "headers": dict(_header(text) for text in header or []),
         "description": description,
     }
-    optional = {"secret": secret, "concurrency": concurrency, "timeout_s": timeout_s, "tenant": tenant}
-    optional |= {"ordering": ordering}
+    optional = {
+        "secret": secret,
+        "filter": filter,
+        "transform": transform,
+        "format": format,
+        "ordering": ordering,
+        "concurrency": concurrency,
+        "rate_limit": rate_limit,
+        "timeout_s": timeout_s,
+        "connect_timeout_s": connect_timeout_s,
+        "max_body_bytes": max_body_bytes,
+        "tenant": tenant,
+    }
+
     wanted |= {name: value for name, value in optional.items() if value is not None}
     with connect(url, key) as brook:
         made = brook.request("POST", "/v1/endpoints", json=wanted)

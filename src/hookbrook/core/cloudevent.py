@@ -1,4 +1,5 @@
-"""CloudEvents 1.0 in structured JSON: read when published, written when a reader asks for them.
+"""CloudEvents 1.0 in structured JSON: read when published, written when a reader or an endpoint asks for them; for
+endpoints also in the binary mode of HTTP.
 
 Our own facts that CloudEvents has no attribute for travel as extension attributes, whose names are lower-case letters
 and digits only (CloudEvents 1.0 section 3, naming conventions): `hookbrookchannels`, `hookbrookcursor`.
@@ -6,6 +7,7 @@ and digits only (CloudEvents 1.0 section 3, naming conventions): `hookbrookchann
 
 import base64
 import binascii
+from urllib.parse import quote
 
 import msgspec
 
@@ -87,16 +89,7 @@ class _Wire(msgspec.Struct, omit_defaults=True):
 
 def to_structured(event: Event, *, channels: tuple[str, ...]) -> bytes:
     """The event as one JSON object; `channels` are those to be named, separated by commas."""
-    wire = _Wire(
-        specversion="1.0",
-        id=event.id,
-        source=f"/in/{event.source}" if event.source else f"/channels/{channels[0]}",
-        type=event.type,
-        time=format_time(event.time),
-        datacontenttype=event.content_type,
-        hookbrookchannels=",".join(channels),
-        hookbrookcursor=event.cursor,
-    )
+    wire = _Wire(**_attributes(event, channels), datacontenttype=event.content_type)
     # Under a JSON label a string would mean a JSON string, so text that is wrongly labelled travels as base64.
     if event.kind == "json":
         wire.data = msgspec.Raw(event.data)
@@ -105,3 +98,26 @@ def to_structured(event: Event, *, channels: tuple[str, ...]) -> bytes:
     else:
         wire.data_base64 = base64.b64encode(event.data).decode()
     return msgspec.json.encode(wire)
+
+
+#: CloudEvents HTTP protocol binding section 3.1.3.2: everything but printable ASCII is percent-encoded, and so are the
+#: space, the double quote and the percent sign.
+_PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
+
+
+def to_headers(event: Event, *, channels: tuple[str, ...]) -> dict[str, str]:
+    """The event's attributes as HTTP headers, beside which its data is the body (binary content mode)."""
+    return {f"ce-{name}": quote(value, safe=_PLAIN) for name, value in _attributes(event, channels).items()}
+
+
+def _attributes(event: Event, channels: tuple[str, ...]) -> dict[str, str]:
+    """All but `datacontenttype`, which is the content type in binary mode."""
+    return {
+        "specversion": "1.0",
+        "id": event.id,
+        "source": f"/in/{event.source}" if event.source else f"/channels/{channels[0]}",
+        "type": event.type,
+        "time": format_time(event.time),
+        "hookbrookchannels": ",".join(channels),
+        "hookbrookcursor": event.cursor,
+    }

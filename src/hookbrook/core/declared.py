@@ -40,7 +40,7 @@ _SOURCE_KEYS: Final = (
 _ENDPOINT_KEYS: Final = (
     *("name", "url", "tenant", "types", "channels", "secret", "secrets", "headers", "retry"),
     *("concurrency", "timeout_s", "enabled", "description", "metadata", "signatures", "svix_headers"),
-    *("rate_limit", "ordering"),
+    *("rate_limit", "ordering", "filter", "transform", "format", "connect_timeout_s", "max_body_bytes"),
 )
 
 _FROM_ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}\Z")

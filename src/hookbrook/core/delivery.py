@@ -75,6 +75,8 @@ class NewDelivery(msgspec.Struct, frozen=True, kw_only=True):
     held: bool = False
     #: See `Endpoint.line_of`.
     line: str | None = None
+    #: Failed from the start, for this reason: it could not be said whether the endpoint's filter lets it pass.
+    failed: str | None = None
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):

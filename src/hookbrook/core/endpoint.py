@@ -14,11 +14,16 @@ MIN_RATE = 0.001
 MAX_RATE = 10_000.0
 #: Standard Webhooks 1.0 advises 15 to 30 seconds.
 DEFAULT_TIMEOUT_S = 20.0
+#: For the address, the connection and TLS together.
+DEFAULT_CONNECT_TIMEOUT_S = 10.0
 MAX_TIMEOUT_S = 120.0
 #: What an endpoint may ask to be signed with (Standard Webhooks 1.0): a shared secret, and an Ed25519 key.
 SIGNATURES: Final = ("v1", "v1a")
 #: What waits for what: nothing, an event for the one before it on its channel, or each for the one before it.
 Ordering = Literal["none", "channel", "all"]
+#: What the body of a webhook is: the event's data, the event as we show it, or a CloudEvent in one of its two modes.
+Format = Literal["data", "event", "cloudevent", "cloudevent-binary"]
+FORMATS: Final[tuple[Format, ...]] = ("data", "event", "cloudevent", "cloudevent-binary")
 ORDERINGS: Final[tuple[Ordering, ...]] = ("none", "channel", "all")
 #: The receiver answered 410; nothing has arrived for too long.
 GONE: Final = "gone"
@@ -42,6 +47,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     types: tuple[str, ...] = ()
     #: Channel patterns; empty means every channel that is not reserved.
     channels: tuple[str, ...] = ()
+    #: JMESPath over the event (`core.document`); an event for which it is false is not owed. None: all are.
+    filter: str | None = None
+    #: JMESPath over the event; its result is the body. None: the body is as `format` says.
+    transform: str | None = None
+    format: Format = "data"
     #: `whsec_…`; all of them sign `v1`, the first is the one to show.
     secrets: tuple[str, ...]
     #: Which of `SIGNATURES` each webhook carries.
@@ -61,6 +71,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     #: Requests a second; None: no limit.
     rate_limit: float | None = None
     timeout_s: float = DEFAULT_TIMEOUT_S
+    connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S
+    #: Bytes of a body; a delivery with a larger one fails. None: no limit.
+    max_body_bytes: int | None = None
     enabled: bool = True
     #: Why Hookbrook disabled it (one of the below); None if it did not.
     disabled_reason: str | None = None

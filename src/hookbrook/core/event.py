@@ -106,6 +106,27 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return f"{self.epoch}-{self.seq}"
 
 
+def as_event(new: NewEvent, appended: Appended, time: int) -> Event:
+    """The event as the log holds it; `time` stands for when it was appended, which only the log knows exactly."""
+    return Event(
+        seq=appended.seq,
+        epoch=appended.epoch,
+        id=appended.id,
+        channels=new.channels,
+        type=new.type,
+        tenant=new.tenant,
+        source=new.source,
+        time=new.time,
+        appended=time,
+        content_type=new.content_type,
+        kind=new.kind,
+        data=new.data,
+        request=new.request,
+        effect=new.effect,
+        merge=new.merge,
+    )
+
+
 def digest(
     channels: tuple[str, ...], type: str, content_type: str, data: bytes, effect: Effect = "", merge: str = ""
 ) -> bytes:

@@ -50,6 +50,15 @@ _BRACKET = re.compile(r"[(\[{}\])]")
 _MISFITS = (JMESPathError, TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RecursionError)
 
 
+class Meter:
+    """Adds up the steps of several evaluations."""
+
+    __slots__ = ("steps",)
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+
 class Expression:
     """A compiled expression. Immutable, and shared by threads; `text` is what it was compiled from."""
 
@@ -78,12 +87,18 @@ class Expression:
         return cls(text, parsed)
 
     def evaluate(
-        self, document: object, *, max_steps: int = MAX_STEPS, max_output: int = MAX_OUTPUT, field: str = "expression"
+        self,
+        document: object,
+        *,
+        max_steps: int = MAX_STEPS,
+        max_output: int = MAX_OUTPUT,
+        field: str = "expression",
+        meter: Meter | None = None,
     ) -> Any:
         """The value found in `document` (decoded JSON), or None.
 
         It may share parts with `document`, so treat it as read-only. Raises `Invalid`, naming `field`, if the values
-        do not fit the expression or a budget is spent.
+        do not fit the expression or a budget is spent. `meter` is told how many steps it took.
         """
         interpreter = _Counting(max_steps)
         try:
@@ -93,6 +108,9 @@ class Expression:
             raise Invalid.of(field, f"the expression takes more than {max_steps} steps on this document") from exc
         except _MISFITS as exc:
             raise Invalid.of(field, f"the expression does not fit this document: {_first_line(exc)}") from exc
+        finally:
+            if meter is not None:
+                meter.steps += interpreter.spent
         if size > max_output:
             raise Invalid.of(field, f"the expression's result is larger than {max_output}")
         return result
@@ -170,7 +188,11 @@ class _Counting(TreeInterpreter):
 
     def __init__(self, max_steps: int) -> None:
         super().__init__(Options(custom_functions=_CountingFunctions(self)))
-        self._left = max_steps
+        self._max = self._left = max_steps
+
+    @property
+    def spent(self) -> int:
+        return self._max - max(0, self._left)
 
     def pay(self, steps: int) -> None:
         self._left -= steps

@@ -18,13 +18,16 @@ import msgspec
 
 from hookbrook.core.channel import OPERATIONS
 from hookbrook.core.declared import stable_id
-from hookbrook.core.delivery import Outcome
+from hookbrook.core.delivery import NewDelivery, Outcome
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import JSON_TYPE, Event, NewEvent, format_time
 
 DELIVERY_FAILED: Final = "hookbrook.delivery.failed"
 ENDPOINT_FAILING: Final = "hookbrook.endpoint.failing"
 ENDPOINT_DISABLED: Final = "hookbrook.endpoint.disabled"
+
+#: The error of a delivery whose endpoint's filter failed.
+FILTER: Final = "filter"
 
 
 def is_operational(event: Event | NewEvent) -> bool:
@@ -34,21 +37,23 @@ def is_operational(event: Event | NewEvent) -> bool:
 def delivery_failed(endpoint: Endpoint, event: Event | NewEvent, outcome: Outcome, *, now: int) -> NewEvent:
     """`outcome` is that of the last attempt."""
     attempt = outcome.attempt
-    return _event(
-        DELIVERY_FAILED,
-        endpoint,
-        now,
-        (attempt.id,),
-        {
-            "delivery_id": attempt.delivery_id,
-            "event_id": event.id,
-            "event_type": event.type,
-            "channel": event.channels[0],
-            "last_status": attempt.status,
-            "last_error": attempt.error,
-            "message": attempt.message,
-        },
-    )
+    more = {"last_status": attempt.status, "last_error": attempt.error, "message": attempt.message}
+    return _event(DELIVERY_FAILED, endpoint, now, (attempt.id,), _delivery(attempt.delivery_id, event) | more)
+
+
+def delivery_unfiltered(endpoint: Endpoint, event: Event, delivery: NewDelivery, *, now: int) -> NewEvent:
+    """It has failed from the start, without an attempt."""
+    more = {"last_status": None, "last_error": FILTER, "message": delivery.failed}
+    return _event(DELIVERY_FAILED, endpoint, now, (delivery.id,), _delivery(delivery.id, event) | more)
+
+
+def _delivery(delivery_id: str, event: Event | NewEvent) -> dict[str, object]:
+    return {
+        "delivery_id": delivery_id,
+        "event_id": event.id,
+        "event_type": event.type,
+        "channel": event.channels[0],
+    }
 
 
 def endpoint_failing(endpoint: Endpoint, since: int, *, disabled_at: int, now: int) -> NewEvent:

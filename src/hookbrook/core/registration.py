@@ -11,7 +11,17 @@ from urllib.parse import urlsplit
 
 from hookbrook.core.addresses import MAX_URL_LENGTH, Network, Rule, check_target, parse_url
 from hookbrook.core.channel import RESERVED, check_patterns
-from hookbrook.core.endpoint import MAX_CONCURRENCY, MAX_RATE, MAX_TIMEOUT_S, MIN_RATE, ORDERINGS, SIGNATURES, Endpoint
+from hookbrook.core.endpoint import (
+    FORMATS,
+    MAX_CONCURRENCY,
+    MAX_RATE,
+    MAX_TIMEOUT_S,
+    MIN_RATE,
+    ORDERINGS,
+    SIGNATURES,
+    Endpoint,
+)
+from hookbrook.core.expression import Expression
 from hookbrook.core.headers import check_headers
 from hookbrook.core.retry import parse_schedule
 from hookbrook.core.signing import parse_secret
@@ -32,6 +42,9 @@ MAX_METADATA_KEY_LENGTH = 40
 MAX_METADATA_VALUE_LENGTH = 500
 #: Below this a connection to the other side of the world does not come about.
 MIN_TIMEOUT_S = 0.5
+MIN_CONNECT_TIMEOUT_S = 0.1
+#: The largest webhook that an installation can be set to receive.
+MAX_BODY_BYTES = 256 * 2**20
 #: Each secret is one more signature on every webhook; a rotation needs two.
 MAX_ENDPOINT_SECRETS = 5
 
@@ -126,11 +139,15 @@ def check_endpoint(endpoint: Endpoint, allowed: Sequence[Rule] = (), denied: Seq
         lambda: _check_secrets(endpoint.secrets),
         lambda: _check_signatures(endpoint.signatures),
         lambda: check_headers(endpoint.headers),
-        lambda: _check_ordering(endpoint.ordering),
+        lambda: _check_word("ordering", endpoint.ordering, ORDERINGS),
+        lambda: _check_word("format", endpoint.format, FORMATS),
+        lambda: _check_expressions(endpoint),
         lambda: parse_schedule(endpoint.retry),
         lambda: _check_range("concurrency", endpoint.concurrency, 1, MAX_CONCURRENCY),
-        lambda: _check_rate(endpoint.rate_limit),
+        lambda: _check_optional("rate_limit", endpoint.rate_limit, MIN_RATE, MAX_RATE),
         lambda: _check_range("timeout_s", endpoint.timeout_s, MIN_TIMEOUT_S, MAX_TIMEOUT_S),
+        lambda: _check_range("connect_timeout_s", endpoint.connect_timeout_s, MIN_CONNECT_TIMEOUT_S, MAX_TIMEOUT_S),
+        lambda: _check_optional("max_body_bytes", endpoint.max_body_bytes, 1, MAX_BODY_BYTES),
         lambda: check_description("description", endpoint.description),
         lambda: _check_metadata(endpoint.metadata),
     )
@@ -162,19 +179,28 @@ def _check_signatures(signatures: Sequence[str]) -> None:
         raise Invalid.of("signatures", f"must be one or more of {', '.join(SIGNATURES)}, each once")
 
 
-def _check_ordering(ordering: str) -> None:
-    if ordering not in ORDERINGS:
-        raise Invalid.of("ordering", f"must be one of {', '.join(ORDERINGS)}")
+def _check_word(field: str, word: str, words: Sequence[str]) -> None:
+    if word not in words:
+        raise Invalid.of(field, f"must be one of {', '.join(words)}")
 
 
-def _check_rate(rate_limit: float | None) -> None:
-    if rate_limit is not None:
-        _check_range("rate_limit", rate_limit, MIN_RATE, MAX_RATE)
+def _check_expressions(endpoint: Endpoint) -> None:
+    if endpoint.filter is not None:
+        Expression.compile(endpoint.filter, field="filter")
+    if endpoint.transform is not None:
+        Expression.compile(endpoint.transform, field="transform")
+        if endpoint.format != "data":
+            raise Invalid.of("format", "cannot be given beside transform, whose result is the body")
+
+
+def _check_optional(field: str, value: float | None, low: float, high: float) -> None:
+    if value is not None:
+        _check_range(field, value, low, high)
 
 
 def _check_range(field: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
-        raise Invalid.of(field, f"must be between {low:g} and {high:g}")
+        raise Invalid.of(field, f"must be between {low:.10g} and {high:.10g}")
 
 
 def _check_metadata(metadata: Mapping[str, str]) -> None:

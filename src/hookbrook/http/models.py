@@ -8,7 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from hookbrook.core.endpoint import DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_S, Ordering
+from hookbrook.core.endpoint import (
+    DEFAULT_CONCURRENCY,
+    DEFAULT_CONNECT_TIMEOUT_S,
+    DEFAULT_TIMEOUT_S,
+    Format,
+    Ordering,
+)
 from hookbrook.core.rotation import DEFAULT_OVERLAP_S
 
 ScopeName = Literal["admin", "publish", "subscribe", "ingest"]
@@ -160,6 +166,21 @@ class EndpointIn(Model):
     secret: Secret | None = Field(
         default=None, description="`whsec_…`; made if absent. `GET /v1/endpoints/{id}/secret` shows it."
     )
+    filter: str | None = Field(
+        default=None,
+        description="JMESPath over the event; what it is false for is not owed.",
+        examples=["data.amount > `100`"],
+    )
+    transform: str | None = Field(
+        default=None,
+        description="JMESPath over the event; its result, as JSON, is the body.",
+        examples=["{text: join(' ', ['Paid:', data.number])}"],
+    )
+    format: Format = Field(
+        default="data",
+        description="The body: the event's `data`; the `event` with its id, type and channels; or a `cloudevent`,"
+        " whose attributes stand in the body or, in `cloudevent-binary`, in `ce-*` headers.",
+    )
     signatures: list[Literal["v1", "v1a"]] = Field(
         default=["v1"],
         description="What each webhook is signed with: `v1` is HMAC-SHA256 by the secret, `v1a` Ed25519 by a key of"
@@ -183,6 +204,12 @@ class EndpointIn(Model):
     concurrency: int = Field(default=DEFAULT_CONCURRENCY, description="Requests in flight at once.")
     rate_limit: float | None = Field(default=None, description="Requests a second; null sets no limit.")
     timeout_s: float = Field(default=DEFAULT_TIMEOUT_S, description="Seconds for one attempt.")
+    connect_timeout_s: float = Field(
+        default=DEFAULT_CONNECT_TIMEOUT_S, description="Of these, seconds until there is a connection."
+    )
+    max_body_bytes: int | None = Field(
+        default=None, description="Deliveries with a larger body fail; null sets no limit."
+    )
     enabled: bool = Field(default=True, description="While false, deliveries are held.")
     description: str = ""
     metadata: dict[str, str] = {}
@@ -200,6 +227,9 @@ class EndpointOut(Model):
     types: list[str]
     channels: list[str]
     tenant: str
+    filter: str | None
+    transform: str | None
+    format: Format
     secrets: list[str] = Field(description="Hints.")
     signatures: list[str]
     svix_headers: bool
@@ -210,6 +240,8 @@ class EndpointOut(Model):
     concurrency: int
     rate_limit: float | None
     timeout_s: float
+    connect_timeout_s: float
+    max_body_bytes: int | None
     enabled: bool
     description: str
     metadata: dict[str, str]

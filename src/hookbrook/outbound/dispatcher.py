@@ -29,22 +29,20 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from hookbrook.core.delivery import Happening, NewDelivery, Outcome
+from hookbrook.core.delivery import Happening, NewDelivery
 from hookbrook.core.endpoint import Endpoint
-from hookbrook.core.event import Appended, NewEvent
-from hookbrook.core.fetch import Fetch, FetchError, LocalFault
+from hookbrook.core.event import Appended, NewEvent, as_event
+from hookbrook.core.fetch import Fetch
 from hookbrook.core.routing import Rerouted, Routes
 from hookbrook.errors import StoreError
+from hookbrook.outbound.attempts import Attempts
 from hookbrook.outbound.clock import SteadyClock, Timer, Timers
 from hookbrook.outbound.lane import Lane, Owed, Pool
 from hookbrook.outbound.ledger import MAX_UNRECORDED, Entry, Ledger
-from hookbrook.outbound.message import TooManyHops
 from hookbrook.outbound.operations import Operations
 from hookbrook.outbound.pace import Pace
 from hookbrook.outbound.pager import Pager
-from hookbrook.outbound.standing import NOT_ITS_FAULT
 from hookbrook.outbound.stats import Stats
-from hookbrook.outbound.verdict import Result, Try, conclude, slow_down
 from hookbrook.store.base import Deliveries
 
 logger = logging.getLogger(__name__)
@@ -96,12 +94,11 @@ class Dispatcher:
         max_unrecorded: int = MAX_UNRECORDED,
     ) -> None:
         self._deliveries = deliveries
-        self._fetch = fetch
         self._operations = operations
-        self._wall = clock
-        self._rng = rng
+        self._now = clock
         self._timers: Timers = timers or asyncio.get_running_loop()
         self._steady = SteadyClock(clock, self._timers)
+        self._attempts = Attempts(fetch, wall=clock, steady=self._steady, timers=self._timers, rng=rng)
         self._slots = Pool(max_in_flight)
         self._memory = Pool(max_queued_bytes)
         self._ledger = Ledger(
@@ -139,11 +136,15 @@ class Dispatcher:
         await self._look_at_all()
         self._plan_sweep()
 
-    def offer(self, event: NewEvent, _appended: Appended, owed: Sequence[NewDelivery]) -> None:
+    def offer(self, new_event: NewEvent, appended: Appended, owed: Sequence[NewDelivery]) -> None:
         """New deliveries, just committed (`Appender.on_owed`). Cheap, and remembers no more than memory allows."""
         if not self._running:
             return
+        event = as_event(new_event, appended, self._now())
         for new in owed:
+            if new.failed is not None:
+                self._operations.tell_unfiltered(self._routes.by_id.get(new.endpoint_id), event, new)
+                continue
             lane = None if new.held else self._lane(new.endpoint_id)
             if lane is not None:
                 lane.offer(Owed.of(new.id, 0, event, new.line))
@@ -214,7 +215,7 @@ class Dispatcher:
             queued_bytes=self._memory.used,
             unrecorded=self._ledger.unrecorded,
             outcomes=dict(self._outcomes),
-            internal_errors=self._internal_errors,
+            internal_errors=self._internal_errors + self._attempts.internal_errors,
             record_failures=self._ledger.failures,
             set_aside=self._ledger.set_aside,
         )
@@ -315,7 +316,7 @@ class Dispatcher:
         try:
             while owed is not None:
                 try:
-                    outcome = await self._attempt(lane, owed)
+                    outcome = await self._attempts.make(lane, owed)
                 finally:
                     lane.over(owed)
                 if outcome is None:
@@ -353,47 +354,6 @@ class Dispatcher:
         if lane.wants_page:
             self._pager.want(lane)
         return owed
-
-    async def _attempt(self, lane: Lane, owed: Owed) -> Outcome | None:
-        """None: our own machine could not even try."""
-        started = self._wall()
-        begun = self._timers.time()
-        endpoint = lane.endpoint
-        number = owed.attempts + 1
-
-        def concluded(result: Result) -> Outcome:
-            duration = round((self._timers.time() - begun) * _US)
-            done = Try(delivery_id=owed.delivery_id, number=number, started=started, duration=duration, result=result)
-            outcome = conclude(done, endpoint, now=self._steady.now(), rng=self._rng)
-            self._learn(lane, done, outcome, begun)
-            return outcome
-
-        try:
-            result: Result
-            try:
-                result = await self._fetch.send(lane.letterhead.request(owed.event, started // _US))
-            except LocalFault as exc:
-                logger.warning("Attempts to %s wait: %s", endpoint.id, exc)
-                return None
-            except (FetchError, TooManyHops) as exc:
-                result = exc
-            return concluded(result)
-        except Exception as exc:
-            # The boundary of one attempt: a bug, or an endpoint that cannot be sent to, ends this attempt alone.
-            logger.exception("An attempt of %s failed within Hookbrook", owed.delivery_id)
-            self._internal_errors += 1
-            return concluded(exc)
-
-    def _learn(self, lane: Lane, done: Try, outcome: Outcome, begun: float) -> None:
-        """Let the lane's pace follow from what the receiver did."""
-        now = self._timers.time()
-        if outcome.happening is Happening.ACCEPTED:
-            lane.pace.arrived()
-        elif outcome.attempt.error not in NOT_ITS_FAULT:
-            lane.pace.failed(now)
-            asks, retry_after_s = slow_down(done)
-            if asks:
-                lane.pace.slow_down(begun, now, retry_after_s)
 
     def _pause(self, lane: Lane) -> None:
         def resume() -> None:

@@ -30,7 +30,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from hookbrook.core.endpoint import Endpoint
-from hookbrook.core.event import Event, NewEvent
+from hookbrook.core.event import Event
 from hookbrook.outbound.clock import Timer
 from hookbrook.outbound.message import Letterhead
 from hookbrook.outbound.pace import Pace
@@ -71,14 +71,14 @@ class Owed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     delivery_id: str
     #: Attempts made so far.
     attempts: int
-    event: Event | NewEvent
+    event: Event
     #: Bytes that it holds in memory, as far as they can be many.
     size: int
     #: What else is in this line waits until this has ended.
     line: str | None = None
 
     @classmethod
-    def of(cls, delivery_id: str, attempts: int, event: Event | NewEvent, line: str | None = None) -> "Owed":
+    def of(cls, delivery_id: str, attempts: int, event: Event, line: str | None = None) -> "Owed":
         size = len(event.data) + (len(event.request) if event.request else 0)
         return cls(delivery_id=delivery_id, attempts=attempts, event=event, size=size, line=line)
 

@@ -12,7 +12,8 @@ Headers, all in lower case:
     hookbrook-type      the event's type, which a receiver of raw bytes could not know otherwise
     hookbrook-hops      how many times the event has left a Hookbrook; stops loops through `/in/`
 
-The body is the event's data, byte for byte.
+The body is the event's data, byte for byte, unless the endpoint asks for another (`body`); what is signed is what is
+sent.
 """
 
 from base64 import b64encode
@@ -22,10 +23,10 @@ from typing import Final
 import msgspec
 
 from hookbrook.core.endpoint import Endpoint
-from hookbrook.core.event import Event, NewEvent
+from hookbrook.core.event import Event
 from hookbrook.core.fetch import Request
 from hookbrook.core.rotation import keys_of
-from hookbrook.errors import HookbrookError
+from hookbrook.outbound.body import Unfit, body_of
 
 HOPS_HEADER: Final = "hookbrook-hops"
 TYPE_HEADER: Final = "hookbrook-type"
@@ -37,8 +38,10 @@ MAX_HOPS: Final = 8
 _US: Final = 1_000_000
 
 
-class TooManyHops(HookbrookError):
+class TooManyHops(Unfit):
     """The event has been through so many gateways that it must be going round in a circle."""
+
+    code = "loop"
 
     def __init__(self, hops: int) -> None:
         super().__init__(
@@ -61,25 +64,30 @@ class Letterhead:
         self._headers = {name.lower(): value for name, value in endpoint.headers.items()}
         self._headers["user-agent"] = USER_AGENT
 
-    def request(self, event: Event | NewEvent, sent_at: int) -> Request:
-        """The request of an attempt at `sent_at`, in seconds since 1970. Raises `TooManyHops`."""
+    def request(self, event: Event, sent_at: int) -> Request:
+        """The request of an attempt at `sent_at`, in seconds since 1970. Raises `Unfit`."""
         hops = hops_of(event) + 1
         if hops > MAX_HOPS:
             raise TooManyHops(hops - 1)
+        body = body_of(event, self._endpoint)
         timestamp = str(sent_at)
-        own = {"id": event.id, "timestamp": timestamp, "signature": self._signature(event, sent_at)}
-        headers = self._headers | {"content-type": event.content_type}
+        own = {"id": event.id, "timestamp": timestamp, "signature": self._signature(event.id, body.content, sent_at)}
+        headers = self._headers | {"content-type": body.content_type, **body.headers}
         headers |= {f"webhook-{name}": value for name, value in own.items()}
         if self._endpoint.svix_headers:
             headers |= {f"svix-{name}": value for name, value in own.items()}
         headers |= {TYPE_HEADER: event.type, HOPS_HEADER: str(hops)}
         return Request(
-            url=self._endpoint.url, headers=headers, body=event.data, total_timeout_s=self._endpoint.timeout_s
+            url=self._endpoint.url,
+            headers=headers,
+            body=body.content,
+            connect_timeout_s=self._endpoint.connect_timeout_s,
+            total_timeout_s=self._endpoint.timeout_s,
         )
 
-    def _signature(self, event: Event | NewEvent, sent_at: int) -> str:
+    def _signature(self, event_id: str, body: bytes, sent_at: int) -> str:
         # Standard Webhooks 1.0, "Signature scheme": the signed content is `{id}.{timestamp}.{body}`.
-        signed = b"%b.%d.%b" % (event.id.encode(), sent_at, event.data)
+        signed = b"%b.%d.%b" % (event_id.encode(), sent_at, body)
         return " ".join(
             f"{key.signer.version},{b64encode(key.signer.sign(signed)).decode()}"
             for key in self._keys
@@ -96,7 +104,7 @@ class _Received(msgspec.Struct):
 _received = msgspec.json.Decoder(_Received)
 
 
-def hops_of(event: Event | NewEvent) -> int:
+def hops_of(event: Event) -> int:
     """How often the event had left a gateway before it arrived at ours; 0 if nothing says so.
 
     Only what a source received can tell; a header that is no number was not written by a Hookbrook and counts as 0.

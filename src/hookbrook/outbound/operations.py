@@ -12,10 +12,16 @@ from typing import Final, Protocol
 
 from msgspec.structs import replace
 
-from hookbrook.core.delivery import Happening, Outcome
+from hookbrook.core.delivery import Happening, NewDelivery, Outcome
 from hookbrook.core.endpoint import FAILING, Endpoint
-from hookbrook.core.event import Appended, NewEvent
-from hookbrook.core.operational import delivery_failed, endpoint_disabled, endpoint_failing, is_operational
+from hookbrook.core.event import Appended, Event, NewEvent
+from hookbrook.core.operational import (
+    delivery_failed,
+    delivery_unfiltered,
+    endpoint_disabled,
+    endpoint_failing,
+    is_operational,
+)
 from hookbrook.errors import Conflict, StoreError
 from hookbrook.outbound.clock import Timers
 from hookbrook.outbound.lane import Lane, Owed
@@ -99,6 +105,11 @@ class Operations:
         if outcome.happening is Happening.EXHAUSTED and not quiet:
             notice = delivery_failed(lane.endpoint, owed.event, outcome, now=now)
         return Entry(lane, outcome, notice, quiet)
+
+    def tell_unfiltered(self, endpoint: Endpoint | None, event: Event, delivery: NewDelivery) -> None:
+        """A delivery has failed from the start, because the endpoint's filter did."""
+        if endpoint is not None and not is_operational(event):
+            self.tell(delivery_unfiltered(endpoint, event, delivery, now=self._now()))
 
     async def disable(self, endpoint: Endpoint, reason: str, *, quietly: bool) -> None:
         """Disable the endpoint, if it is still as it was when that was decided: a change by its owner is a new chance.

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from hookbrook.core.delivery import Happening, Outcome
-from hookbrook.outbound.verdict import INTERNAL, LOOP
+from hookbrook.outbound.body import NotReshaped, TooLarge
+from hookbrook.outbound.message import TooManyHops
+from hookbrook.outbound.verdict import INTERNAL
 
 #: What says nothing about the receiver.
-NOT_ITS_FAULT: Final = frozenset({INTERNAL, LOOP})
+NOT_ITS_FAULT: Final = frozenset({INTERNAL, TooManyHops.code, NotReshaped.code, TooLarge.code})
 
 
 class Standing:

@@ -2,7 +2,8 @@
 
 2xx                                accepted
 410                                given up at once, and the endpoint is disabled: the receiver is gone for good
-the event goes round in a circle   given up at once
+nothing can be sent at all          given up at once: the event goes round in a circle, does not fit the endpoint's
+                                   transform, or is too large for it
 anything else, redirects too       tried again by the endpoint's schedule, until that is spent
 """
 
@@ -17,11 +18,10 @@ from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.fetch import FetchError, Response
 from hookbrook.core.ids import new_id
 from hookbrook.core.retry import Schedule, next_attempt, parse_retry_after
-from hookbrook.outbound.message import TooManyHops
+from hookbrook.outbound.body import Unfit
 
-#: Errors of an attempt besides the codes of `core.fetch`.
+#: The error of an attempt that our own fault ended; besides the codes of `core.fetch` and of `Unfit`.
 INTERNAL: Final = "internal"
-LOOP: Final = "loop"
 
 #: RFC 9110 section 15.5.11 and Standard Webhooks 1.0: "410 Gone" means that no further webhook is wanted.
 GONE: Final = 410
@@ -30,7 +30,7 @@ GONE: Final = 410
 SLOW_DOWN: Final = frozenset({429, 502, 503, 504})
 
 #: What came of a try: an answer, no answer, or our own fault.
-Result = Response | FetchError | TooManyHops | Exception
+Result = Response | FetchError | Unfit | Exception
 
 
 class Try(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +53,7 @@ def conclude(done: Try, endpoint: Endpoint, *, now: int, rng: Random) -> Outcome
     answer = _answer(result)
     if isinstance(result, Response) and result.status == GONE:
         return Outcome(attempt=attempt, happening=Happening.EXHAUSTED, disables=reasons.GONE)
-    if isinstance(result, TooManyHops):
+    if isinstance(result, Unfit):
         return Outcome(attempt=attempt, happening=Happening.EXHAUSTED)
     schedule = Schedule() if endpoint.retry is None else Schedule(delays_s=endpoint.retry)
     next_at = next_attempt(schedule, done.number, now, rng, _retry_after_s(answer, done.started))
@@ -102,10 +102,8 @@ def _said(response: Response) -> tuple[None, str | None]:
 
 
 def _error(result: Exception) -> tuple[str, str]:
-    if isinstance(result, FetchError):
+    if isinstance(result, FetchError | Unfit):
         return result.code, str(result)
-    if isinstance(result, TooManyHops):
-        return LOOP, str(result)
     # The exception's own text may hold a secret; it is in the log, for the operator alone.
     return INTERNAL, "An error within Hookbrook ended this attempt; its log says more."
 

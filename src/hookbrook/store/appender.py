@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from hookbrook.core.delivery import NewDelivery
 from hookbrook.core.entropy import Entropy
 from hookbrook.core.event import Appended, NewEvent
-from hookbrook.core.ids import new_id
-from hookbrook.core.routing import Routes
 from hookbrook.store.base import Log, StaleRouting
 from hookbrook.store.catalog import Catalog
+from hookbrook.store.matcher import Matcher
 
 #: Called in the event loop after the commit, for each new event that is owed to somebody.
 OwedListener = Callable[[NewEvent, Appended, Sequence[NewDelivery]], None]
@@ -28,8 +27,7 @@ class Appender:
     def __init__(self, log: Log, catalog: Catalog, clock: Callable[[], int]) -> None:
         self._log = log
         self._catalog = catalog
-        self._clock = clock
-        self._random = Entropy(os.urandom)
+        self._matcher = Matcher(clock, Entropy(os.urandom))
         self._listener: OwedListener | None = None
 
     def on_owed(self, listener: OwedListener) -> None:
@@ -39,7 +37,7 @@ class Appender:
         """Append all or none; durable when it returns. Raises what `Log.append` raises, except `StaleRouting`."""
         for attempt in range(1, MAX_MATCHES + 1):
             routes = self._catalog.routes
-            owed = [self._owed(event, routes) for event in events] if routes.by_id else None
+            owed = await self._matcher.match(events, routes) if routes.by_id else None
             try:
                 appended = await self._log.append(events, owed or ((),) * len(events), routes.version)
             except StaleRouting:
@@ -53,18 +51,3 @@ class Appender:
                         self._listener(event, result, deliveries)
             break
         return appended
-
-    def _owed(self, event: NewEvent, routes: Routes) -> Sequence[NewDelivery]:
-        endpoints = routes.owed(event.tenant, event.channels, event.type)
-        if not endpoints:
-            return ()
-        now = self._clock()
-        return [
-            NewDelivery(
-                id=new_id("dlv", now, self._random(10)),
-                endpoint_id=endpoint.id,
-                held=not endpoint.enabled,
-                line=endpoint.line_of(event.channels[0]),
-            )
-            for endpoint in endpoints
-        ]

@@ -286,14 +286,14 @@ class _Rows:
             self.effects.append(self.appended[-1])
 
     def _add_delivery(self, delivery: NewDelivery, tenant: str, seq: int) -> None:
-        state, due, line = (State.HELD if delivery.held else State.PENDING), self._wall, delivery.line
+        state, line = _first_state(delivery), delivery.line
+        due = self._wall if state is State.PENDING and line is None else None
         if line is not None:
             self._lines.add(Line(delivery.endpoint_id, line))
         self._deliveries.append(
             (
-                *(delivery.id, tenant, seq, delivery.endpoint_id, line, state.value, 0),
-                None if delivery.held or line is not None else due,
-                *(self._wall, self._wall),
+                *(delivery.id, tenant, seq, delivery.endpoint_id, line, state.value, 0, due),
+                *(self._wall, self._wall, delivery.failed),
             )
         )
 
@@ -313,6 +313,12 @@ def _judge_channels(event: NewEvent, index: int, closed: set[Name]) -> set[Name]
         if (event.tenant, channel) in closed:
             raise ChannelClosed(index, channel)
     return closed | names if event.effect == "close" else closed
+
+
+def _first_state(delivery: NewDelivery) -> State:
+    if delivery.failed is not None:
+        return State.FAILED
+    return State.HELD if delivery.held else State.PENDING
 
 
 def event_of(row: Sequence[Any], epochs: Epochs) -> Event:

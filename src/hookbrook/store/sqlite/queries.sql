@@ -10,7 +10,8 @@ VALUES {rows};
 INSERT INTO event_channel (tenant, channel, seq) VALUES {rows};
 
 -- insert_deliveries --
-INSERT INTO delivery (id, tenant, seq, endpoint_id, line, state, attempts, next_at, created, updated) VALUES {rows};
+INSERT INTO delivery (id, tenant, seq, endpoint_id, line, state, attempts, next_at, created, updated, last_error)
+VALUES {rows};
 
 -- find_seen --
 -- Which of these (tenant, scope, dedupe) the log already has.
