@@ -29,7 +29,8 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "client": frozenset({"errors", "core"}),
     "store.base": frozenset({"errors", "config", "core"}),
     "store.catalog": frozenset({"errors", "core", "store.base"}),
-    "store.appender": frozenset({"errors", "core", "store.base", "store.catalog"}),
+    "store.matcher": frozenset({"errors", "core"}),
+    "store.appender": frozenset({"errors", "core", "store.base", "store.catalog", "store.matcher"}),
     "store": frozenset({"errors", "config", "core", "store.base"}),  # what remains is concrete: sqlite, later postgres
     "inbound": frozenset({"errors", "config", "core"}),  # gets `Fetch` handed in, so it needs no `outbound`
     "stream": frozenset({"errors", "config", "core", "store.base"}),

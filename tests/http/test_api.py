@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from tests.http.gateway_fixtures import NOW, SECOND, House, call, gateway_in
 
+from hookbrook.core.credential import Basic, Bearer
 from hookbrook.core.delivery import Attempt, Happening, Outcome
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import NewEvent
@@ -240,6 +241,36 @@ async def test_what_is_read_of_an_endpoint_can_be_sent_back(house: House) -> Non
     assert answer.json()["retry"] == [1.0, 2.0]
 
 
+async def test_what_proves_who_sends_is_written_and_never_shown(house: House) -> None:
+    basic = {"type": "basic", "username": "me", "password": "topsecret"}
+    endpoint = await house.endpoint(auth=basic, secret_headers={"X-Key": "topsecret", "X-Other": "topsecret"})
+    path = f"/v1/endpoints/{endpoint['id']}"
+
+    async def stored() -> Endpoint:
+        found = await house.gateway.store.get(Endpoint, endpoint["id"])
+        assert found is not None
+        return found
+
+    for seen in (endpoint, (await house.ask("GET", path)).json(), (await house.ask("GET", "/v1/endpoints")).json()):
+        assert "topsecret" not in json.dumps(seen)
+    assert endpoint["auth"] == {"type": "basic", "username": "me", "password": "***"}
+    # What was shown, sent back, changes nothing; a part of it changes that part.
+    await house.ask("PATCH", path, {"auth": endpoint["auth"], "secret_headers": endpoint["secret_headers"]})
+    assert ((await stored()).auth, (await stored()).secret_headers) == (
+        Basic(username="me", password="topsecret"),
+        {"X-Key": "topsecret", "X-Other": "topsecret"},
+    )
+    await house.ask("PATCH", path, {"auth": {"username": "you"}, "secret_headers": {"X-Other": None}})
+    assert ((await stored()).auth, (await stored()).secret_headers) == (
+        Basic(username="you", password="topsecret"),
+        {"X-Key": "topsecret"},
+    )
+    changed = await house.ask("PATCH", path, {"auth": {"type": "bearer", "token": "other"}})
+    assert (changed.status, changed.json()["auth"]) == (200, {"type": "bearer", "token": "***"})
+    assert (await stored()).auth == Bearer(token="other")
+    assert (await house.ask("PATCH", path, {"auth": None})).json()["auth"] is None
+
+
 @pytest.mark.parametrize(
     ("body", "fields"),
     [
@@ -271,6 +302,13 @@ async def test_what_is_read_of_an_endpoint_can_be_sent_back(house: House) -> Non
         ({"rate_limit": "5"}, {"rate_limit"}),
         ({"ordering": "fifo"}, {"ordering"}),
         ({"filter": "data."}, {"filter"}),
+        ({"secret_headers": {"Host": "x"}}, {"secret_headers.Host"}),
+        ({"headers": {"X-A": "1"}, "secret_headers": {"x-a": "2"}}, {"secret_headers.x-a"}),
+        ({"auth": {"type": "digest"}}, {"auth"}),
+        ({"auth": {"type": "basic", "username": "a:b", "password": "c"}}, {"auth.username"}),
+        ({"auth": {"type": "basic", "username": "a", "password": "c\r\nX: y"}}, {"auth.password"}),
+        ({"auth": {"type": "bearer", "token": "a b"}}, {"auth.token"}),
+        ({"auth": {"type": "bearer", "token": "a"}, "headers": {"authorization": "b"}}, {"auth"}),
         ({"filter": "x" * 1001}, {"filter"}),
         ({"transform": "{", "format": "event"}, {"transform"}),
         ({"transform": "@", "format": "event"}, {"format"}),

@@ -639,15 +639,6 @@ async def test_a_refused_connection_is_told_as_such(unused: int) -> None:
     assert caught.value.address is None
 
 
-@pytest.fixture
-def unused() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 async def test_a_connection_that_is_not_accepted_ends_with_the_connect_timeout() -> None:
     # A full backlog makes Linux drop further SYNs.
     with socket.socket() as busy:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hookbrook.core.credential import Basic, Bearer, authorization
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import Appended, Event, NewEvent, as_event
 from hookbrook.errors import Invalid
@@ -78,3 +79,16 @@ def test_the_endpoints_own_headers_never_stand_beside_ours() -> None:
     names = [name.lower() for name in headers]
     assert len(set(names)) == len(names)
     assert (headers["webhook-id"], headers["x-own"]) == ("evt_1", "kept")
+
+
+def test_secret_headers_and_the_credential_are_sent() -> None:
+    asked = endpoint(secret_headers={"X-Key": "k"}, auth=Basic(username="Aladdin", password="open sesame"))
+    headers = Letterhead(asked).request(event(None), 0).headers
+    # The example of RFC 7617 section 2.
+    assert (headers["x-key"], headers["authorization"]) == ("k", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==")
+    # And that of section 2.1, of a password beyond ASCII.
+    assert authorization(Basic(username="test", password="123\u00a3")) == "Basic dGVzdDoxMjPCow=="
+    assert (
+        Letterhead(endpoint(auth=Bearer(token="mF_9.B5f-4.1JqM"))).request(event(None), 0).headers["authorization"]
+        == "Bearer mF_9.B5f-4.1JqM"
+    )

@@ -32,6 +32,11 @@ def add(
     channel: Annotated[list[str] | None, typer.Option("--channel", "-c", help="Channel patterns.")] = None,
     secret: Annotated[str | None, typer.Option("--secret", help="`whsec_…`; made if absent.")] = None,
     header: Annotated[list[str] | None, typer.Option("--header", "-H", help="`Name: value`, sent along.")] = None,
+    secret_header: Annotated[
+        list[str] | None, typer.Option("--secret-header", help="As `--header`, and its value is shown to nobody.")
+    ] = None,
+    basic: Annotated[str | None, typer.Option("--basic", help="`USER:PASSWORD`, for HTTP basic.")] = None,
+    bearer: Annotated[str | None, typer.Option("--bearer", help="A bearer token.")] = None,
     filter: Annotated[
         str | None, typer.Option("--filter", help="JMESPath over the event; only those for which it is true.")
     ] = None,
@@ -68,10 +73,12 @@ def add(
         "types": type or [],
         "channels": channel or [],
         "headers": dict(_header(text) for text in header or []),
+        "secret_headers": dict(_header(text) for text in secret_header or []),
         "description": description,
     }
     optional = {
         "secret": secret,
+        "auth": _auth(basic, bearer),
         "filter": filter,
         "transform": transform,
         "format": format,
@@ -93,10 +100,23 @@ def add(
         print(f"{made['id']} is sent to from now on. Its secret: hookbrook endpoints secret {made['id']}")
 
 
+def _auth(basic: str | None, bearer: str | None) -> dict[str, str] | None:
+    if basic is not None and bearer is not None:
+        fail("give either --basic or --bearer, not both")
+    if bearer is not None:
+        return {"type": "bearer", "token": bearer}
+    if basic is None:
+        return None
+    username, colon, password = basic.partition(":")
+    if not colon:
+        fail("--basic is written USER:PASSWORD")
+    return {"type": "basic", "username": username, "password": password}
+
+
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
-        fail(f"a header is written `Name: value`, not {text!r}")
+        fail(f"a header is written `Name: value`, not {name!r}")
     return name.strip(), value.strip()
 
 

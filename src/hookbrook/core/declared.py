@@ -41,6 +41,7 @@ _ENDPOINT_KEYS: Final = (
     *("name", "url", "tenant", "types", "channels", "secret", "secrets", "headers", "retry"),
     *("concurrency", "timeout_s", "enabled", "description", "metadata", "signatures", "svix_headers"),
     *("rate_limit", "ordering", "filter", "transform", "format", "connect_timeout_s", "max_body_bytes"),
+    *("secret_headers", "auth"),
 )
 
 _FROM_ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}\Z")
@@ -115,6 +116,9 @@ def _read_endpoint(key: str, table: dict[str, Any], environ: Mapping[str, str]) 
     given = [table.pop("secret")] if "secret" in table else table.get("secrets", [])
     if "retry" in table:
         table["retry"] = as_config(key, parse_schedule, table["retry"]).delays_s
+    for field in ("secret_headers", "auth"):
+        if field in table:
+            table[field] = _filled(f"{key}.{field}", table[field], environ)
     made = {"id": stable_id("ep", "endpoint", tenant, name), "created": 0, "updated": 0, "declared": True}
     secrets = _secrets(f"{key}.secret", given, environ)
     return _convert(key, {"description": name, **table, **made, "secrets": secrets}, Endpoint)
@@ -144,6 +148,16 @@ def _secrets(key: str, values: object, environ: Mapping[str, str]) -> list[str]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise ConfigError(key, "must be text")
     return [read_secret(key, value, environ) for value in values]
+
+
+def _filled(key: str, table: object, environ: Mapping[str, str]) -> object:
+    """The table with its texts read from the environment where they say so; a wrong type is for others to name."""
+    if not isinstance(table, Mapping):
+        return table
+    return {
+        name: read_secret(f"{key}.{name}", value, environ) if isinstance(value, str) else value
+        for name, value in table.items()
+    }
 
 
 def read_secret(key: str, value: str, environ: Mapping[str, str]) -> str:

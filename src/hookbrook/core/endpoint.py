@@ -4,6 +4,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from hookbrook.core.credential import Credential
 from hookbrook.core.event import DEFAULT_TENANT
 
 #: What one endpoint may have in flight at once unless it says otherwise.
@@ -64,6 +65,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     #: Whether the three headers come a second time under the names that Svix gave them (`svix-id`, …).
     svix_headers: bool = False
     headers: dict[str, str] = {}
+    #: As `headers`, and nobody is shown their values.
+    secret_headers: dict[str, str] = {}
+    auth: Credential | None = None
     ordering: Ordering = "none"
     #: Seconds between attempts, or None for the default schedule.
     retry: tuple[float, ...] | None = None

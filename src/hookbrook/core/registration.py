@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from hookbrook.core.addresses import MAX_URL_LENGTH, Network, Rule, check_target, parse_url
 from hookbrook.core.channel import RESERVED, check_patterns
+from hookbrook.core.credential import check_credential
 from hookbrook.core.endpoint import (
     FORMATS,
     MAX_CONCURRENCY,
@@ -22,7 +23,7 @@ from hookbrook.core.endpoint import (
     Endpoint,
 )
 from hookbrook.core.expression import Expression
-from hookbrook.core.headers import check_headers
+from hookbrook.core.headers import MAX_HEADERS, check_headers
 from hookbrook.core.retry import parse_schedule
 from hookbrook.core.signing import parse_secret
 from hookbrook.core.source import Source
@@ -139,6 +140,9 @@ def check_endpoint(endpoint: Endpoint, allowed: Sequence[Rule] = (), denied: Seq
         lambda: _check_secrets(endpoint.secrets),
         lambda: _check_signatures(endpoint.signatures),
         lambda: check_headers(endpoint.headers),
+        lambda: check_headers(endpoint.secret_headers, "secret_headers"),
+        lambda: _check_together(endpoint),
+        lambda: None if endpoint.auth is None else check_credential(endpoint.auth),
         lambda: _check_word("ordering", endpoint.ordering, ORDERINGS),
         lambda: _check_word("format", endpoint.format, FORMATS),
         lambda: _check_expressions(endpoint),
@@ -177,6 +181,19 @@ def _check_secrets(secrets: Sequence[str]) -> None:
 def _check_signatures(signatures: Sequence[str]) -> None:
     if not signatures or len(set(signatures)) != len(signatures) or not set(signatures) <= set(SIGNATURES):
         raise Invalid.of("signatures", f"must be one or more of {', '.join(SIGNATURES)}, each once")
+
+
+def _check_together(endpoint: Endpoint) -> None:
+    """What two fields say of one header."""
+    names = {name.lower() for name in endpoint.headers}
+    for name in endpoint.secret_headers:
+        if name.lower() in names:
+            raise Invalid.of(f"secret_headers.{name}", "is given in headers, too")
+    names |= {name.lower() for name in endpoint.secret_headers}
+    if endpoint.auth is not None and "authorization" in names:
+        raise Invalid.of("auth", "cannot be given beside a header named Authorization")
+    if len(names) > MAX_HEADERS:
+        raise Invalid.of("secret_headers", f"may have at most {MAX_HEADERS} headers together with headers")
 
 
 def _check_word(field: str, word: str, words: Sequence[str]) -> None:

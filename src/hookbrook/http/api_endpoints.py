@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Body, Depends, Request, Response
 
+from hookbrook.core.credential import Credential
 from hookbrook.core.endpoint import Endpoint, Retired
 from hookbrook.core.event import format_time
 from hookbrook.core.ids import new_id
@@ -29,7 +30,14 @@ from hookbrook.http.request import (
     owned,
     page_after,
 )
-from hookbrook.http.secrets import hint, restored_headers, shown_headers
+from hookbrook.http.secrets import (
+    HIDDEN,
+    hint,
+    restored_credential,
+    restored_headers,
+    shown_credential,
+    shown_headers,
+)
 
 Admin = Annotated[Principal, Depends(admin_of)]
 
@@ -95,7 +103,7 @@ class Endpoints:
         """
         endpoint = await self._find(endpoint_id, admin)
         changeable(endpoint.declared)
-        body = merge(_as_input(endpoint), patch, EndpointIn)
+        body = merge(_as_input(endpoint, patch), patch, EndpointIn)
         if body.tenant not in (None, endpoint.tenant):
             raise Invalid.of("tenant", "cannot be changed; create another endpoint")
         changed = msgspec.structs.replace(
@@ -111,8 +119,12 @@ class Endpoints:
             secret = body.secret or new_secret(self._gateway.random)
             # At once: what a rotation let sign beside the old one ends with it.
             changed = msgspec.structs.replace(changed, secrets=(secret,), retired=_without_secrets(changed.retired))
-        headers = restored_headers(changed.headers, endpoint.headers)
-        changed = msgspec.structs.replace(changed, headers=headers)
+        changed = msgspec.structs.replace(
+            changed,
+            headers=restored_headers(changed.headers, endpoint.headers),
+            secret_headers=restored_headers(changed.secret_headers, endpoint.secret_headers),
+            auth=restored_credential(changed.auth, endpoint.auth),
+        )
         self._gateway.check_endpoint(changed)
         saved = await self._catalog.save(with_signing_key(changed, self._gateway.random))
         # What was held while it was disabled is due now.
@@ -145,6 +157,8 @@ class Endpoints:
                 "secrets": [hint(secret) for secret in endpoint.secrets],
                 "expiring": expiring,
                 "headers": shown_headers(endpoint.headers),
+                "secret_headers": dict.fromkeys(endpoint.secret_headers, HIDDEN),
+                "auth": shown_credential(endpoint.auth),
                 "disabled_reason": endpoint.disabled_reason,
                 "failing_since": None if failing_since is None else format_time(failing_since),
                 "declared": endpoint.declared,
@@ -162,16 +176,24 @@ def _fields(body: EndpointIn, tenant: str) -> dict[str, Any]:
         "types": tuple(body.types),
         "channels": tuple(body.channels),
         "signatures": tuple(body.signatures),
+        "auth": msgspec.convert(None if body.auth is None else body.auth.model_dump(), Credential | None),
         "retry": None if body.retry is None else parse_schedule(body.retry).delays_s,
     }
 
 
-def _as_input(endpoint: Endpoint) -> dict[str, Any]:
-    """The endpoint as a client would have written it, but for its secret."""
+def _as_input(endpoint: Endpoint, patch: Any = None) -> dict[str, Any]:
+    """The endpoint as a client would have written it, but for its secret.
+
+    A patch that names another type of `auth` replaces it: the fields of the one do not fit the other.
+    """
     fields = {name: getattr(endpoint, name) for name in EndpointIn.model_fields if name != "secret"}
     retry = None if endpoint.retry is None else list(endpoint.retry)
     lists = {name: list(fields[name]) for name in ("types", "channels", "signatures")}
-    return {**fields, **lists, "retry": retry}
+    auth = msgspec.to_builtins(endpoint.auth)
+    wanted = patch.get("auth") if isinstance(patch, dict) else None
+    if auth is not None and isinstance(wanted, dict) and wanted.get("type", auth["type"]) != auth["type"]:
+        auth = None
+    return {**fields, **lists, "retry": retry, "auth": auth}
 
 
 def _without_secrets(retired: Sequence[Retired]) -> tuple[Retired, ...]:

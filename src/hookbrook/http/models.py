@@ -156,6 +156,24 @@ class FailureOut(Model):
     request: FailedRequest
 
 
+class BasicAuth(Model):
+    """RFC 7617."""
+
+    type: Literal["basic"]
+    username: str
+    password: Secret = Field(description="Write-only: shown as `***`.")
+
+
+class BearerAuth(Model):
+    """RFC 6750."""
+
+    type: Literal["bearer"]
+    token: Secret = Field(description="Write-only: shown as `***`.")
+
+
+AuthOf = Annotated[BasicAuth | BearerAuth, Field(discriminator="type")]
+
+
 class EndpointIn(Model):
     """A URL to which webhooks are sent."""
 
@@ -192,6 +210,10 @@ class EndpointIn(Model):
     headers: dict[str, str] = Field(
         default={}, description="Added to each request. Values of headers that name a credential are shown as `***`."
     )
+    secret_headers: dict[str, Secret] = Field(
+        default={}, description="As `headers`, but write-only: every value is shown as `***`, which sent back keeps it."
+    )
+    auth: AuthOf | None = Field(default=None, description="What the receiver wants as `Authorization`.")
     ordering: Ordering = Field(
         default="none",
         description="What a delivery waits for: nothing, the one before it on its `channel`, or the one before it of"
@@ -235,6 +257,8 @@ class EndpointOut(Model):
     svix_headers: bool
     expiring: list[ExpiringKey] = Field(description="Replaced by a rotation, and signing until then.")
     headers: dict[str, str]
+    secret_headers: dict[str, str]
+    auth: AuthOf | None
     ordering: Ordering
     retry: list[float] | None
     concurrency: int

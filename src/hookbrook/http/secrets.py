@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from hookbrook.core.credential import Basic, Bearer, Credential
 from hookbrook.errors import Invalid
 
 #: In place of a header's value.
@@ -49,3 +50,21 @@ def shown_headers(headers: Mapping[str, str]) -> dict[str, str]:
 def restored_headers(given: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
     """`given` with each hidden value replaced by the known one of that name."""
     return {name: known.get(name, value) if value == HIDDEN else value for name, value in given.items()}
+
+
+def shown_credential(credential: Credential | None) -> dict[str, str] | None:
+    """As the API shows it: its type, and who; never what proves it."""
+    if credential is None:
+        return None
+    if isinstance(credential, Basic):
+        return {"type": "basic", "username": credential.username, "password": HIDDEN}
+    return {"type": "bearer", "token": HIDDEN}
+
+
+def restored_credential(given: Credential | None, known: Credential | None) -> Credential | None:
+    """`given` with what is hidden replaced by what is known."""
+    if isinstance(given, Basic) and isinstance(known, Basic) and given.password == HIDDEN:
+        return Basic(username=given.username, password=known.password)
+    if isinstance(given, Bearer) and isinstance(known, Bearer) and given.token == HIDDEN:
+        return known
+    return given

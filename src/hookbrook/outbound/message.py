@@ -22,6 +22,7 @@ from typing import Final
 
 import msgspec
 
+from hookbrook.core.credential import authorization
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import Event
 from hookbrook.core.fetch import Request
@@ -61,7 +62,10 @@ class Letterhead:
         self._endpoint = endpoint
         self._keys = keys_of(endpoint)
         # Lower case, so that ours, which are added last, replace the endpoint's whatever their case.
-        self._headers = {name.lower(): value for name, value in endpoint.headers.items()}
+        own = {**endpoint.headers, **endpoint.secret_headers}
+        self._headers = {name.lower(): value for name, value in own.items()}
+        if endpoint.auth is not None:
+            self._headers["authorization"] = authorization(endpoint.auth)
         self._headers["user-agent"] = USER_AGENT
 
     def request(self, event: Event, sent_at: int) -> Request:
