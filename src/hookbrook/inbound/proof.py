@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from hookbrook.inbound.place import Place
 from hookbrook.inbound.recipe import VERIFY_TOKEN, Hmac, Jwt, PublicKey, Row, Token, Unsigned
 from hookbrook.inbound.request import Request
-from hookbrook.inbound.signed import Hash, Timestamp, decode, first_present, items
+from hookbrook.inbound.signed import MAX_SIGNATURES, Hash, Timestamp, decode, decoder, first_present
 from hookbrook.inbound.verdict import Proof, Reason, Refusal, mismatch, no_secret, only, sentence
 from hookbrook.inbound.webtoken import prove_jwt
 
@@ -135,23 +136,31 @@ def _usable_keys(recipe: Hmac | PublicKey | Jwt, secrets: Sequence[str]) -> list
 
 def _reader(recipe: Hmac | PublicKey) -> Callable[[Request, float], _Signed]:
     signature, rule = recipe.signature, recipe.timestamp
-    place = signature.places[0]
-    values_in, pieces_of, decoded, render = signature.values, signature.pieces, signature.decoded, recipe.message.render
-    read_time = None if rule is None else _time_reader(recipe, rule)
-    has_id = bool(recipe.id)
+    place, start, length = signature.places[0], signature.start, len(signature.start)
+    time_start = signature.start_of(rule.item) if rule is not None and rule.item else b""
+    values_of, pieces_of, decode_text = signature.values, signature.pieces, decoder(signature.encoding)
+    render, has_id = recipe.message.render, bool(recipe.id)
 
     def read(request: Request, now: float) -> _Signed:
-        values = values_in(request)
+        values = values_of(request)
         if not values:
             raise Refusal(Reason.MISSING_SIGNATURE, sentence(place, "is missing"))
-        pieces = pieces_of(values)
-        signatures = decoded(pieces)
+        signatures: list[bytes] = []
+        times: list[bytes] = []
+        for piece in pieces_of(values):
+            if piece.startswith(start):
+                decoded = decode_text(piece[length:])
+                if decoded:
+                    signatures.append(decoded)
+            elif time_start and piece.startswith(time_start):
+                times.append(piece[len(time_start) :])
         if not signatures:
             raise Refusal(Reason.MALFORMED_SIGNATURE, sentence(place, "holds no signature of the expected form"))
+        del signatures[MAX_SIGNATURES:]
         id_ = _read_id(recipe, request) if has_id else b""
-        if rule is None or read_time is None:
+        if rule is None:
             return signatures, render(request, b"", id_), None
-        raw_time = read_time(request, pieces)
+        raw_time = _only_time(times, place, time_start) if time_start else _read_time(rule, request)
         timestamp = rule.check(raw_time, now)
         return signatures, render(request, raw_time, id_), timestamp
 
@@ -165,23 +174,17 @@ def _read_id(recipe: Hmac | PublicKey, request: Request) -> bytes:
     return only(values, recipe.id[0])
 
 
-def _time_reader(recipe: Hmac | PublicKey, rule: Timestamp) -> Callable[[Request, Sequence[bytes]], bytes]:
-    """Finds the text of the time, in the request or among the pieces of its signature."""
-    if rule.item:
-        start = recipe.signature.start_of(rule.item)
-        place, missing = recipe.signature.places[0], f"holds no {start.decode()}"
-        find: Callable[[Request, Sequence[bytes]], Sequence[bytes]] = lambda _, pieces: items(pieces, start)  # noqa: E731
-    else:
-        place, missing = rule.places[0], "is missing"
-        find = lambda request, _: first_present(rule.places, request)  # noqa: E731
+def _only_time(found: Sequence[bytes], place: Place, start: bytes) -> bytes:
+    if not found:
+        raise Refusal(Reason.MISSING_TIMESTAMP, sentence(place, f"holds no {start.decode()}"))
+    return only(found, place)
 
-    def read(request: Request, pieces: Sequence[bytes]) -> bytes:
-        found = find(request, pieces)
-        if not found:
-            raise Refusal(Reason.MISSING_TIMESTAMP, sentence(place, missing))
-        return only(found, place)
 
-    return read
+def _read_time(rule: Timestamp, request: Request) -> bytes:
+    found = first_present(rule.places, request)
+    if not found:
+        raise Refusal(Reason.MISSING_TIMESTAMP, sentence(rule.places[0], "is missing"))
+    return only(found, rule.places[0])
 
 
 def _check_body_hash(rule: Hash, request: Request) -> None:

@@ -41,12 +41,14 @@ class Message:
         {"b": "body", "form": "body", "t": "timestamp", "id": "id", "u": "url", "m": "method"}
     )
 
-    __slots__ = ("_is_body", "_literals", "_pairs", "_places", "covers", "text", "variables")
+    __slots__ = ("_is_body", "_is_time_and_body", "_literals", "_pairs", "_places", "covers", "text", "variables")
 
     def __init__(self, text: str) -> None:
         pieces = VARIABLE.split(text)
         self._literals = tuple(piece.encode() for piece in pieces[::2])
         self._is_body = text == "{b}"
+        #: The commonest of all, which needs no look at each variable.
+        self._is_time_and_body = pieces[1::2] == ["t", "b"]
         self.text = text
         self.variables = frozenset(pieces[1::2])
         self._places = {name: parse_place(name) for name in self.variables if name.startswith(("json:", "header:"))}
@@ -83,6 +85,9 @@ class Message:
     def render(self, request: Request, timestamp: bytes, id_: bytes) -> bytes:
         if self._is_body:
             return request.body  # spares a copy of what may be 25 MB
+        if self._is_time_and_body:
+            before, between, after = self._literals
+            return b"".join((before, timestamp, between, request.body, after))
         joined = [self._literals[0]]
         for value, literal in self._pairs:
             joined += (value(request, timestamp, id_), literal)
@@ -156,13 +161,9 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """What a piece begins with that is the item of this name."""
         return name.encode() + self._assign
 
-    def decoded(self, pieces: Sequence[bytes]) -> Sequence[bytes]:
-        """The signatures among the pieces as bytes; what is not written as the row says is left out."""
-        encoding = self.encoding
-        return [signature for text in items(pieces, self._start) if (signature := decode(text, encoding))]
-
     @cached_property
-    def _start(self) -> bytes:
+    def start(self) -> bytes:
+        """What stands before a signature in its piece."""
         return self.start_of(self.name) + self.prefix.encode()
 
     @cached_property
@@ -260,11 +261,34 @@ def first_present(places: Sequence[Place], request: Request) -> Sequence[bytes]:
 
 def decode(text: bytes, encoding: Encoding) -> bytes:
     """The bytes that `text` writes; empty if it is not strictly of that encoding. base64url may lack its padding."""
+    return decoder(encoding)(text)
+
+
+def decoder(encoding: Encoding) -> Callable[[bytes], bytes]:
+    """`decode` for one encoding."""
+    return _DECODERS[encoding]
+
+
+def _decode_hex(text: bytes) -> bytes:
     try:
-        if encoding == "hex":
-            return binascii.unhexlify(text)
-        if encoding == "base64url":
-            text = text.translate(_URL_SAFE) + b"=" * (-len(text) % 4)
+        return binascii.unhexlify(text)
+    except binascii.Error:
+        return b""
+
+
+def _decode_base64(text: bytes) -> bytes:
+    try:
         return binascii.a2b_base64(text, strict_mode=True)
     except binascii.Error:
         return b""
+
+
+def _decode_base64url(text: bytes) -> bytes:
+    return _decode_base64(text.translate(_URL_SAFE) + b"=" * (-len(text) % 4))
+
+
+_DECODERS: Mapping[Encoding, Callable[[bytes], bytes]] = {
+    "hex": _decode_hex,
+    "base64": _decode_base64,
+    "base64url": _decode_base64url,
+}
