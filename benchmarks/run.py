@@ -8,9 +8,13 @@ import arrival
 import deliver
 import publish_batch
 import publish_single
+import receive
+import receive_pace
+import telling
+import verify
 from harness import PAIRS, SECONDS
 
-SCRIPTS = (publish_single, publish_batch, deliver, arrival)
+SCRIPTS = (publish_single, publish_batch, deliver, arrival, receive, receive_pace)
 
 
 def main() -> None:
@@ -19,6 +23,9 @@ def main() -> None:
     for script in SCRIPTS:
         script.measure().report()
         sys.stdout.flush()
+    for outcome in verify.measure():
+        outcome.report()
+    telling.main()
     print(f"\nThis took {time.monotonic() - begin:.0f} s.")
 
 

@@ -61,7 +61,7 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
         "retention_age": "1h30m", "retention_count": "5", "max_event_bytes": "64KiB", "max_webhook_bytes": "1.5MB",
         "max_batch_events": "10", "heartbeat_s": "250", "drain_s": "0", "token_lifetime": "5m",
         "max_token_lifetime": "10m", "disable_after": "2d", "admin_key_file": "key", "log_level": "DEBUG",
-        "log_format": "json", "trusted_proxies": "10.0.0.1/32", "max_connections": "5",
+        "log_format": "json", "trusted_proxies": "10.0.0.1/32", "proxy_headers": "Forwarded", "max_connections": "5",
         "max_connections_per_address": "4", "max_connections_per_subject": "none", "max_stream_channels": "3",
         "connect_rate": "2", "connect_burst": "7", "publish_rate": "none", "publish_burst": "8",
     }  # fmt: skip

@@ -164,7 +164,7 @@ class App:
             stats=self._stats(store, hub, dispatcher),
             connections=hub.connections,
             admission=Admission(settings, hub.connections, now=time.monotonic, rng=self._rng),
-            proxies=Proxies(settings.proxy_rules),
+            proxies=Proxies(settings.proxy_rules, standard=settings.proxy_headers == "forwarded"),
             allowed=settings.allow_rules,
             denied=settings.deny_rules,
             accepting=lambda: self._accepting,

@@ -187,7 +187,12 @@ class Settings:
         (), _patterns, "Channel patterns of the default tenant that may be read without a credential."
     )
     trusted_proxies: tuple[str, ...] = _setting(
-        (), _networks, "Networks of proxies whose `X-Forwarded-For` is believed, such as `127.0.0.1/32`."
+        (), _networks, "Networks of proxies whose forwarding headers are believed, such as `127.0.0.1/32`."
+    )
+    proxy_headers: str = _setting(
+        "x-forwarded",
+        _one_of("x-forwarded", "forwarded"),
+        "What they write: `X-Forwarded-For`, `-Proto` and `-Host`, or `Forwarded` (RFC 7239). The other is not read.",
     )
     max_connections: int | None = _setting(
         100_000, _or_none(_number(1, 10**7)), "Streams open at once; `none` sets no limit."

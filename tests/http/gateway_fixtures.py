@@ -191,7 +191,7 @@ async def gateway_in(folder: Path, *, stats: Stats | None = None, **flags: objec
             stats=stats or Stats(),
             connections=connections,
             admission=Admission(settings, connections, now=lambda: clock() / SECOND, rng=Random(1)),
-            proxies=Proxies(settings.proxy_rules),
+            proxies=Proxies(settings.proxy_rules, standard=settings.proxy_headers == "forwarded"),
             allowed=settings.allow_rules,
             denied=settings.deny_rules,
             random=os.urandom,

@@ -466,3 +466,20 @@ async def test_a_batch_that_is_kept_unverified_stays_the_one_body_that_it_was(ho
     assert (await post(house, {"Webhook-Signature": "00" * 32}, body)).status == 200
     [event] = await house.events()
     assert (event.data, event.channels) == (body, ("hookbrook.unverified.in",))
+
+
+async def test_an_unknown_source_is_refused_after_as_much_work_as_a_wrong_signature(house: House) -> None:
+    await house.source(secrets=[SECRET])
+    # So large that hashing it outweighs all else; still small enough for this thread.
+    body = b"x" * 250_000
+    headers = github(body, "another secret")
+
+    async def cost(path: str) -> float:
+        begin = time.thread_time()
+        assert (await post(house, headers, body, path)).status == 401
+        return time.thread_time() - begin
+
+    await cost("/in/in")
+    costs = [(await cost("/in/in"), await cost("/in/nowhere")) for _ in range(40)]
+    known, unknown = min(pair[0] for pair in costs), min(pair[1] for pair in costs)
+    assert 0.5 < unknown / known < 2

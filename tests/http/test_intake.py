@@ -1,5 +1,6 @@
 """What a source can be told about its webhooks: where from, known by what and for how long, under which address."""
 
+import base64
 import gzip
 import hmac
 import json
@@ -106,6 +107,25 @@ async def test_a_signature_that_holds_is_not_enough_from_elsewhere(
     await house.ingest.failures.idle()
     found = (await house.ask("GET", "/v1/sources/in/failures")).json()["data"]
     assert "network" in {failure["cause"] for failure in found}
+
+
+async def test_a_trusted_proxy_says_from_where_and_how_it_was_called_and_a_stranger_does_not(tmp_path: Path) -> None:
+    async with gateway_in(tmp_path, trusted_proxies="10.0.0.0/8") as house:
+        await house.source(provider="square", secrets=[SECRET], networks=["198.51.100.0/24"])
+        url = b"https://hooks.example.com/in/in"
+        signature = base64.b64encode(hmac.digest(SECRET.encode(), url + b"{}", "sha256")).decode()
+        headers = {
+            "x-square-hmacsha256-signature": signature,
+            "X-Forwarded-For": "203.0.113.9, 198.51.100.7",
+            "X-Forwarded-Proto": "https",
+            "X-Forwarded-Host": "hooks.example.com",
+        }
+        assert (await post(house, headers, b"{}", address="198.51.100.7")).status == 401
+        assert (await post(house, headers, b"{}", address="10.1.1.1")).status == 200
+        [event] = await house.events()
+        assert json.loads(event.request or b"")["address"] == "198.51.100.7"
+        other = {**headers, "X-Forwarded-For": "198.51.100.7, 203.0.113.9"}
+        assert (await post(house, other, b"{}", address="10.1.1.1")).status == 401
 
 
 @pytest.mark.parametrize(

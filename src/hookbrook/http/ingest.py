@@ -25,6 +25,7 @@ from hookbrook.core.event import JSON_TYPE
 from hookbrook.core.fetch import Fetch
 from hookbrook.core.source import Source
 from hookbrook.errors import MethodNotAllowed, Problem
+from hookbrook.http.answer import answer as answer_at_once
 from hookbrook.http.body import read_body
 from hookbrook.http.failures import Failed, FailureLog
 from hookbrook.http.gateway import Gateway
@@ -83,6 +84,8 @@ class Ingest:
         """`fetch` gets certificates; without it, the few providers that sign by one are refused."""
         self._gateway = gateway
         self._certificates = Certificates(fetch, gateway.clock)
+        #: What we call ourselves if nobody says how providers do.
+        self._base = gateway.settings.base_url
         #: By the source's name; an entry is good for the very record that it was made of.
         self._intakes: dict[str, Intake] = {}
         self._decoy = Intake(_DECOY, read_row("decoy", _DECOY_ROW), gateway.random)
@@ -102,7 +105,7 @@ class Ingest:
                 reply = self._without_body(name, method, scope)
             case method:
                 raise MethodNotAllowed(f"{method} is not possible here.", headers={"Allow": METHODS})
-        await _send(send, reply)
+        await _send(scope, send, reply)
 
     async def _take(self, name: str, scope: Scope, receive: Receive, arrived: int) -> Reply:
         limit = self._gateway.settings.max_webhook_bytes
@@ -177,7 +180,8 @@ class Ingest:
 
     def _request(self, source: Source, scope: Scope, body: bytes, members: frozenset[str] | None = None) -> Request:
         query: bytes = scope["query_string"]
-        base = source.public_url or self._gateway.settings.base_url
+        gateway = self._gateway
+        base = source.public_url or gateway.settings.public_url or gateway.proxies.base_of(scope) or self._base
         url = base + _path(scope)
         return Request(
             method=scope["method"],
@@ -190,8 +194,7 @@ class Ingest:
         )
 
     def _address(self, scope: Scope) -> str | None:
-        client = scope.get("client")
-        return client[0] if client else None
+        return self._gateway.proxies.client_of(scope) or None
 
     # What is refused
 
@@ -284,11 +287,16 @@ def _path(scope: Scope) -> str:
     return raw.decode("latin-1")
 
 
-async def _send(send: Send, reply: Reply) -> None:
-    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers.items()]
+async def _send(scope: Scope, send: Send, reply: Reply) -> None:
+    block = b"".join(
+        [b"%b: %b\r\n" % (name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers.items()]
+    )
     if reply.content_type:
-        headers.append((b"content-type", reply.content_type.encode("latin-1")))
-    if reply.status != 204:
-        headers.append((b"content-length", str(len(reply.body)).encode()))
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+        block += b"content-type: %b\r\n" % reply.content_type.encode("latin-1")
+    if reply.status == 204:
+        # RFC 9110 section 8.6: a 204 has no Content-Length.
+        headers = [tuple(line.split(b": ", 1)) for line in block.split(b"\r\n")[:-1]]
+        await send({"type": "http.response.start", "status": 204, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+        return
+    await answer_at_once(scope, send, reply.status, block, reply.body)

@@ -5,6 +5,7 @@ here and in `signed` are its grammar, and reading a row through them is its vali
 table there and no code, unless its scheme needs something fetched from the network.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cached_property
@@ -29,6 +30,10 @@ CHALLENGE_WORDS = frozenset(("value", "hmac:hex", "hmac:base64"))
 #: A source's secret that starts with this is no key: it is what a handshake has to show (Meta's `hub.verify_token`),
 #: and travels in a URL, so that a signature by it proves nothing.
 VERIFY_TOKEN = "verify_token:"  # noqa: S105 - the prefix of one
+
+
+# RFC 9110 section 5.6.2.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Hmac(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="hmac", tag_field="recipe"):
@@ -210,6 +215,8 @@ class Challenge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError("`visit` needs `signed` and `hosts`: nobody else may send us anywhere")
         if (self.text is None) == (self.json is None):
             raise ValueError("a reply is either `text` or `json`")
+        if not all(_TOKEN.fullmatch(name) and text.isprintable() for name, text in self.headers.items()):
+            raise ValueError("`headers` are names and printable texts")
         words = {word for text in self.texts for word in VARIABLE.findall(text)}
         if unknown := words - CHALLENGE_WORDS:
             raise ValueError(f"{{{min(unknown)}}} is unknown; there are {{value}}, {{hmac:hex}} and {{hmac:base64}}")
@@ -234,6 +241,10 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     status: int = 200
     content_type: str = "text/plain"
     body: str = ""
+
+    def __post_init__(self) -> None:
+        if not (self.content_type.isascii() and self.content_type.isprintable()):
+            raise ValueError("`content_type` is printable ASCII")
 
 
 # `dict`: what is worked out of a row is kept beside its fields.

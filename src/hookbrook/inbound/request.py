@@ -3,8 +3,8 @@
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import lru_cache
+from typing import Any, Generic, TypeVar, overload
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -27,6 +27,30 @@ _CODINGS = (b"gzip", b"x-gzip", b"deflate")
 
 #: Decoders for some members of an object that are kept; each source has one at the most.
 MAX_DECODERS = 1_024
+
+
+T = TypeVar("T")
+
+
+class _once(Generic[T]):  # noqa: N801 - it is written like `cached_property`
+    """A view that is worked out when it is first asked for. `functools.cached_property` does the same behind a lock,
+    which costs more than most of these views."""
+
+    __slots__ = ("_make", "_name")
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+        self._name = make.__name__
+
+    @overload
+    def __get__(self, request: None, kind: type) -> "_once[T]": ...
+    @overload
+    def __get__(self, request: object, kind: type) -> T: ...
+    def __get__(self, request: object | None, kind: type) -> "T | _once[T]":
+        if request is None:
+            return self
+        value = request.__dict__[self._name] = self._make(request)
+        return value
 
 
 # `dict`: each view is worked out at most once, and kept beside the fields.
@@ -53,7 +77,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             return [value.strip() for key, value in self.headers if key == name]
         return self._headers.get(name, ())
 
-    @cached_property
+    @_once
     def _headers(self) -> Mapping[bytes, Sequence[bytes]]:
         found: dict[bytes, Sequence[bytes]] = {name.lower(): (value.strip(),) for name, value in self.headers}
         if len(found) == len(self.headers):
@@ -63,7 +87,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             repeated.setdefault(name.lower(), []).append(value.strip())
         return repeated
 
-    @cached_property
+    @_once
     def inflated(self) -> bytes:
         """The body without its content coding, for whoever reads it; what is kept and signed is the body as it is.
 
@@ -72,7 +96,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         coding = next(iter(self.header(b"content-encoding")), b"").lower()
         return _inflate(self.body) if coding in _CODINGS else self.body
 
-    @cached_property
+    @_once
     def json(self) -> Any:
         """The body decoded, or None if it is no JSON."""
         body = self.inflated
@@ -87,7 +111,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             return self.json
         return self._excerpt
 
-    @cached_property
+    @_once
     def _excerpt(self) -> Any:
         """The body with only those members that will be asked for; all of it, if it is no object."""
         if not self.members:
@@ -103,11 +127,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         excerpt = self.__dict__.get("_excerpt")
         return excerpt is not None and "json" not in self.__dict__ and self.inflated is self.body and bool(self.members)
 
-    @cached_property
+    @_once
     def query_fields(self) -> Mapping[str, list[str]]:
         return _fields(self.query)
 
-    @cached_property
+    @_once
     def form_fields(self) -> Mapping[str, list[str]]:
         """The fields of a form, by name; empty if the request is not labelled as one."""
         return _fields(self.inflated) if self.is_form else {}
@@ -118,7 +142,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         content_type = next(iter(self.header(b"content-type")), b"")
         return content_type.partition(b";")[0].strip().lower() == FORM_TYPE
 
-    @cached_property
+    @_once
     def document(self) -> Mapping[str, Any]:
         """`{headers, query, body}` for templates and expressions.
 
@@ -148,7 +172,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             if key not in PRIVATE_HEADERS
         }
 
-    @cached_property
+    @_once
     def _query_texts(self) -> Mapping[str, str]:
         return {name: values[0] for name, values in self.query_fields.items()}
 
