@@ -179,6 +179,12 @@ async def test_an_outcome_moves_only_what_is_pending_but_its_attempt_is_kept(
     assert (await store.attempts(dlv))[-1].id == f"att_{dlv}_2"
 
 
+async def test_what_was_held_while_it_was_under_way_and_arrived_is_not_sent_again(store: Store, clock: Clock) -> None:
+    dlv = await bring_to(store, State.HELD, clock)
+    await store.record([outcome(dlv, Happening.ACCEPTED)], now=clock.now)
+    assert (await of(store, dlv)).state is State.SUCCEEDED
+
+
 async def test_many_outcomes_are_recorded_at_once_and_attempts_are_listed_oldest_first(
     store: Store, clock: Clock
 ) -> None:

@@ -40,9 +40,10 @@ def test_whatever_ended_can_be_sent_again_and_nothing_else_happens_to_it() -> No
         assert TRANSITIONS[state] == {Happening.RESENT: State.PENDING}
 
 
-def test_only_a_pending_delivery_is_attempted() -> None:
-    for happening in (Happening.ACCEPTED, Happening.REFUSED, Happening.EXHAUSTED):
+def test_only_a_pending_delivery_is_attempted_and_only_its_success_counts_once_it_was_held() -> None:
+    for happening in (Happening.REFUSED, Happening.EXHAUSTED):
         assert sources_of(happening) == (State.PENDING,)
+    assert sources_of(Happening.ACCEPTED) == (State.PENDING, State.HELD)
 
 
 @pytest.mark.parametrize("happening", [Happening.HELD, Happening.RELEASED])

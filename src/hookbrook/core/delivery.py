@@ -46,7 +46,8 @@ TRANSITIONS: Final[dict[State, dict[Happening, State]]] = {
         _H.CANCELLED: _S.CANCELLED,
         _H.HELD: _S.HELD,
     },
-    _S.HELD: {_H.RELEASED: _S.PENDING, _H.CANCELLED: _S.CANCELLED},
+    # Its last attempt was under way when it was held.
+    _S.HELD: {_H.ACCEPTED: _S.SUCCEEDED, _H.RELEASED: _S.PENDING, _H.CANCELLED: _S.CANCELLED},
     _S.SUCCEEDED: {_H.RESENT: _S.PENDING},
     _S.FAILED: {_H.RESENT: _S.PENDING},
     _S.CANCELLED: {_H.RESENT: _S.PENDING},

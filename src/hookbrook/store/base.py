@@ -269,7 +269,8 @@ class Deliveries(Protocol):
     async def record(
         self, outcomes: Sequence[Outcome], *, now: int, failing: Mapping[str, int | None] = NO_CHANGES
     ) -> None:
-        """Keep the attempts, and move each delivery on that is still pending (one that was cancelled stays so).
+        """Keep the attempts, and move each delivery on that is still pending. One that was cancelled or held meanwhile
+        stays so; but one that was held MUST be succeeded if this attempt was accepted, or it would be sent twice.
 
         A delivery that is gone is passed over. In the same transaction keep since when endpoints fail (`failing`, by
         id; None: no longer). An endpoint that is gone is passed over as well.

@@ -209,10 +209,12 @@ INSERT INTO attempt (delivery_id, id, started, duration, address, status, error,
 SELECT * FROM made WHERE EXISTS (SELECT 1 FROM delivery WHERE delivery.id = made.column1);
 
 -- move_deliveries --
--- The result of attempts, and the lines that it concerns. A delivery that somebody cancelled meanwhile keeps its state.
+-- The result of attempts, and the lines that it concerns. A delivery that was cancelled or held meanwhile keeps its
+-- state; only one that was held and has arrived all the same is done.
 UPDATE delivery
 SET attempts = attempts + 1, last_status = outcome.column4, last_error = outcome.column5, updated = outcome.column6,
-    state = CASE WHEN state = 'pending' THEN outcome.column2 ELSE state END,
+    state = CASE WHEN state = 'pending' OR (state = 'held' AND outcome.column2 = 'succeeded') THEN outcome.column2
+                 ELSE state END,
     next_at = CASE WHEN state = 'pending' THEN outcome.column3 ELSE next_at END
 FROM (VALUES {rows}) AS outcome WHERE delivery.id = outcome.column1 RETURNING delivery.endpoint_id, delivery.line;
 
