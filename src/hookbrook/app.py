@@ -40,6 +40,7 @@ from hookbrook.http.stream import Stream
 from hookbrook.inbound.providers import load as load_providers
 from hookbrook.outbound.dispatcher import Dispatcher
 from hookbrook.outbound.fetch import GuardedClient
+from hookbrook.outbound.jobs import Runner
 from hookbrook.outbound.operations import Operations
 from hookbrook.store.appender import Appender
 from hookbrook.store.base import Store
@@ -147,6 +148,8 @@ class App:
         client = GuardedClient(allowed=settings.allow_rules, denied=settings.deny_rules)
         await self._parts.enter_async_context(client)
         dispatcher = await self._start_dispatcher(store, catalog, appender, client)
+        runner = Runner(store, lambda: catalog.routes, dispatcher.poke, clock=self._clock, rng=self._rng)
+        await self._opened(runner.start, runner.stop)
         hub = await self._start_hub(store, catalog)
         await self._start_retention(store)
         issuers = Issuers(settings.issuers, fetch=client, now=time.monotonic)
@@ -161,6 +164,7 @@ class App:
             providers=providers,
             dispatcher_poke=dispatcher.poke,
             dispatcher_forget=dispatcher.forget,
+            begin_job=runner.begin,
             stats=self._stats(store, hub, dispatcher),
             connections=hub.connections,
             admission=Admission(settings, hub.connections, now=time.monotonic, rng=self._rng),

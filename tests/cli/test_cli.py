@@ -217,6 +217,27 @@ def test_deliveries_are_listed_shown_resent_and_cancelled(run: Run) -> None:
     run("endpoints", "delete", made["id"])
 
 
+def test_an_event_is_explained_and_what_failed_is_sent_again(run: Run) -> None:
+    made = document(run("endpoints", "add", "https://example.com/hook", "--channel", "lost", "--json"))
+    run("endpoints", "disable", made["id"])
+    event = document(run("publish", "lost", "x", "--json"))
+    assert event["id"] in run("events", "list", "--channel", "lost", "--deliveries", "undelivered").stdout
+    assert document(run("events", "show", event["id"]))["channels"] == ["lost"]
+    why = {each["endpoint_id"]: each for each in document(run("events", "explain", event["id"], "--json"))}
+    assert why[made["id"]]["why"] == "It is held while the endpoint is disabled."
+    [held] = document(run("deliveries", "list", "--status", "undelivered", "--event", event["id"], "--json"))
+    run("deliveries", "cancel", held["id"])
+    counted = run("jobs", "recover", "--status", "cancelled", "--endpoint", made["id"], "--since", "1h", "--dry-run")
+    assert "done: 1 would be sent, 0 skipped" in counted.stdout
+    sent = document(run("endpoints", "replay", made["id"], "--wait", "--json"))
+    assert (sent["status"], sent["sent"]) == ("done", 1)
+    assert sent["id"] in run("jobs", "list").stdout
+    assert document(run("jobs", "show", sent["id"])) == sent
+    run("jobs", "cancel", sent["id"], fails=True)
+    run("jobs", "delete", sent["id"])
+    run("endpoints", "delete", made["id"])
+
+
 def test_keys_are_made_shown_once_and_deleted_and_tokens_are_minted(run: Run) -> None:
     key = run("keys", "add", "publish", "subscribe", "--description", "the [shop]").stdout.strip()
     assert key.startswith("hbk_")

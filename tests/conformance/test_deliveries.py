@@ -79,7 +79,8 @@ async def test_what_is_appended_after_the_clock_was_set_back_is_due_at_once(stor
 async def test_what_is_owed_is_pending_and_due_at_once(store: Store, clock: Clock) -> None:
     [dlv] = await owe(store)
     assert await of(store, dlv) == Delivery(
-        id=dlv, tenant="default", seq=1, event_id="e1", event_type="message", endpoint_id="ep_1", state=State.PENDING,
+        id=dlv, tenant="default", seq=1, event_id="e1", event_type="message", channels=("a",),
+        endpoint_id="ep_1", state=State.PENDING,
         attempts=0, next_at=clock.now, created=clock.now, updated=clock.now,
     )  # fmt: skip
     [due] = await store.due("ep_1", now=clock.now, first=10, retries=10, excluding=())
@@ -458,9 +459,10 @@ async def test_each_filter_narrows_the_search(store: Store, clock: Clock) -> Non
 
     assert await found() == set("0123")
     assert await found(tenant="two") == set("13")
-    assert await found(state=State.HELD) == set("2")
+    assert await found(states=(State.HELD,)) == set("2")
+    assert await found(states=(State.HELD, State.PENDING)) == set("0123")
     assert await found(endpoint_id="ep_1") == set("13")
-    assert await found(endpoint_id="ep_1", state=State.HELD) == set()
+    assert await found(endpoint_id="ep_1", states=(State.HELD,)) == set()
     assert await found(event_id="e0") == set("0")
     assert await found(event_id="e1", tenant="default") == set()
     assert await found(event_id="evt_2") == set("23")
@@ -469,7 +471,46 @@ async def test_each_filter_narrows_the_search(store: Store, clock: Clock) -> Non
     assert await found(since=START_US + SECOND_US, until=START_US + 3 * SECOND_US) == set("12")
 
 
+async def test_what_did_not_arrive_is_listed_in_pages_whatever_its_state(store: Store, clock: Clock) -> None:
+    happenings = [Happening.EXHAUSTED, Happening.ACCEPTED, Happening.CANCELLED, None]
+    dlvs = await owe(store, 12)
+    for number, dlv in enumerate(dlvs):
+        happening = happenings[number % 4]
+        if happening is Happening.CANCELLED:
+            await store.change(dlv, happening, now=clock())
+        elif happening is not None:
+            await store.record([outcome(dlv, happening)], now=clock())
+    wanted = (State.FAILED, State.PENDING, State.HELD)
+    found: list[str] = []
+    while page := await store.deliveries(DeliveryQuery(states=wanted, limit=2, before_id=found[-1] if found else None)):
+        found += [each.id for each in page]
+    expected = sorted([dlv for number, dlv in enumerate(dlvs) if number % 4 in (0, 3)], reverse=True)
+    assert found == expected
+    up = ""
+    while page := await store.deliveries(DeliveryQuery(states=wanted, limit=2, after_id=up)):
+        assert [each.id for each in page] == [expected.pop() for _ in page]
+        up = page[-1].id
+    assert expected == []
+
+
+async def test_where_the_time_of_an_attempt_went_is_kept(store: Store) -> None:
+    [dlv] = await owe(store)
+    timed = attempt(dlv, resolve=1, connect=2, tls=None, wait=4)
+    await store.record([Outcome(attempt=timed, happening=Happening.ACCEPTED)], now=LATER)
+    assert await store.attempts(dlv) == [timed]
+
+
 async def test_deliveries_name_their_event(store: Store) -> None:
     await append(store, *events(1, type="paid"), owed=[[NewDelivery(id="dlv_1", endpoint_id="ep_1")]])
     [kept] = await store.deliveries(DeliveryQuery())
     assert (kept.event_id, kept.event_type, kept.seq) == ("e0", "paid", 1)
+
+
+async def test_what_one_event_was_owed_is_read_by_endpoint(store: Store) -> None:
+    [one, two] = events(2)
+    owed = [owes(one, *(f"ep_{number}" for number in (3, 1, 2))), owes(two, "ep_0")]
+    await append(store, one, two, owed=owed)
+    first = await store.owed(1, after_endpoint_id="", limit=2)
+    rest = await store.owed(1, after_endpoint_id="ep_2", limit=2)
+    assert [each.endpoint_id for each in (*first, *rest)] == ["ep_1", "ep_2", "ep_3"]
+    assert await store.owed(9, after_endpoint_id="", limit=2) == []

@@ -174,7 +174,7 @@ async def _by_hand(store: Store, clock: Clock, rng: Random, ids: list[str]) -> N
 
 async def _check(store: Store, clock: Clock, channels: dict[str, str]) -> None:
     to = await current(store)
-    pending = await store.deliveries(DeliveryQuery(state=State.PENDING, limit=1000))
+    pending = await store.deliveries(DeliveryQuery(states=(State.PENDING,), limit=1000))
     firsts: dict[object, str] = {}
     for row in sorted(pending, key=lambda row: row.seq):
         line = to.line_of(channels[row.id])

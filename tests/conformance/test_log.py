@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hookbrook.core.channel import matches_any
 from hookbrook.core.cursor import Cursor
-from hookbrook.core.delivery import Attempt, Happening, Outcome
+from hookbrook.core.delivery import Attempt, Happening, Outcome, State
 from hookbrook.core.event import Event, NewEvent
 from hookbrook.errors import StoreUnavailable
 from hookbrook.store.base import SEEN_WINDOW_US, Bounds, IdConflict, Query, StaleRouting, Store
@@ -635,3 +635,20 @@ async def test_an_id_is_known_for_as_long_as_the_event_that_repeats_it_says(stor
     assert [each.id for each in await read_all(store)] == ["e1", "e5"]
     found = await store.event("default", "e1")
     assert found is not None, "what was let go of is an event all the same"
+
+
+async def test_what_is_owed_to_nobody_is_found_and_so_is_what_has_not_arrived(store: Store) -> None:
+    batch = events(6)
+    owed = [owes(batch[0], "ep_1"), (), owes(batch[2], "ep_1", held=True), (), owes(batch[4], "ep_1", "ep_2"), ()]
+    await append(store, *batch, owed=owed)
+    await store.change(owed[0][0].id, Happening.CANCELLED, now=START_US)
+
+    async def found(states: tuple[State, ...], *channels: str) -> list[int]:
+        query = Query(tenant="default", channels=channels, owed=states)
+        return [event.seq for event in await read_all(store, query, limit=2)]
+
+    assert await found(()) == [2, 4, 6]
+    assert await found((), "a") == [2, 4, 6]
+    assert await found((), "b") == []
+    assert await found((State.CANCELLED,)) == [1]
+    assert await found((State.PENDING, State.HELD)) == [3, 5]

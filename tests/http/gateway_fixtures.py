@@ -125,6 +125,8 @@ class House:
     clock: Clock
     admin: str
     poked: list[str]
+    #: Jobs that were begun.
+    begun: list[str] = field(default_factory=list)
     app: App = field(init=False)
     ingest: Ingest = field(init=False)
 
@@ -179,6 +181,7 @@ async def gateway_in(folder: Path, *, stats: Stats | None = None, **flags: objec
         await catalog.save(key)
         poked: list[str] = []
         connections = Connections()
+        begun: list[str] = []
         gateway = Gateway(
             settings=settings,
             store=store,
@@ -188,6 +191,7 @@ async def gateway_in(folder: Path, *, stats: Stats | None = None, **flags: objec
             clock=clock,
             providers=load_providers(settings.providers),
             dispatcher_poke=poked.append,
+            begin_job=begun.append,
             stats=stats or Stats(),
             connections=connections,
             admission=Admission(settings, connections, now=lambda: clock() / SECOND, rng=Random(1)),
@@ -196,8 +200,9 @@ async def gateway_in(folder: Path, *, stats: Stats | None = None, **flags: objec
             denied=settings.deny_rules,
             random=os.urandom,
         )
-        house = House(gateway=gateway, clock=clock, admin=text, poked=poked)
+        house = House(gateway=gateway, clock=clock, admin=text, poked=poked, begun=begun)
         yield house
         await house.ingest.close()
+
     finally:
         await store.close()

@@ -50,7 +50,7 @@ def sent(house: House, endpoint: Any) -> dict[str, str]:
     )
     record = house.gateway.catalog.routes.by_id[endpoint["id"]]
     kept = as_event(event, Appended(id=event.id, seq=1, epoch="e"), 0)
-    return Letterhead(record).request(kept, house.clock() // 1_000_000).headers
+    return Letterhead(record).request(kept, house.clock() // 1_000_000, "att_1").headers
 
 
 async def test_both_secrets_sign_for_a_day_after_a_rotation(house: House) -> None:

@@ -146,6 +146,9 @@ class Troubled:
     async def deliveries(self, query: DeliveryQuery) -> list[Delivery]:
         return await self._store.deliveries(query)
 
+    async def owed(self, seq: int, *, after_endpoint_id: str, limit: int) -> list[Delivery]:
+        return await self._store.owed(seq, after_endpoint_id=after_endpoint_id, limit=limit)
+
     async def attempts(self, delivery_id: str) -> list[Attempt]:
         return await self._store.attempts(delivery_id)
 

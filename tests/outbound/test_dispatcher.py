@@ -78,6 +78,7 @@ async def test_the_headers_say_what_was_published_and_the_endpoints_own_come_alo
         await rig.endpoint((await serve(post)).url, headers=own)
         await rig.publish("evt_1", data=b"\x00\xff", type="order.paid", content_type="image/png", kind="binary")
         await rig.settled()
+        [attempt] = await rig.store.attempts((await rig.row("evt_1")).id)
     [request] = post.requests
     headers = {name.lower(): value for name, value in request.headers}
     assert request.body == b"\x00\xff"
@@ -86,6 +87,9 @@ async def test_the_headers_say_what_was_published_and_the_endpoints_own_come_alo
     assert headers["content-type"] == "image/png"
     assert headers["hookbrook-type"] == "order.paid"
     assert headers["hookbrook-hops"] == "1"
+    assert headers["hookbrook-attempt"] == attempt.id
+    assert None not in (attempt.connect, attempt.wait)
+    assert attempt.tls is None
     assert headers["user-agent"].startswith("hookbrook/")
     assert headers["x-tenant"] == "7"
     assert "forged" not in str(request.headers)
@@ -875,7 +879,7 @@ async def disturb(rig: Rig, rng: Random) -> None:
         case 1:
             await rig.change(endpoint, concurrency=rng.randrange(1, 6))
         case 2:
-            rows = await rig.store.deliveries(DeliveryQuery(state=State.PENDING, limit=5))
+            rows = await rig.store.deliveries(DeliveryQuery(states=(State.PENDING,), limit=5))
             for row in rows:
                 # It may have ended meanwhile; then it is sent once more, which is what a resend is for.
                 await rig.store.change(row.id, Happening.RESENT, now=rig.time.clock())
@@ -887,14 +891,14 @@ async def disturb(rig: Rig, rng: Random) -> None:
 class Unlucky(Random):
     """A source of chance that fails, as nothing should, once an attempt has been made."""
 
-    def randbytes(self, n: int) -> bytes:
+    def uniform(self, a: float, b: float) -> float:
         raise RuntimeError("no luck")
 
 
 async def test_what_was_sent_but_could_not_be_concluded_is_not_sent_again_at_once(
     tmp_path: Path, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    post = Post()
+    post = Post("500 Oh No")
     async with rig_on(tmp_path / "a.db", rng=Unlucky(7)) as rig:
         dispatcher = await rig.start()
         await rig.endpoint((await serve(post)).url)

@@ -173,7 +173,7 @@ async def test_through_failures_restarts_and_pauses_each_channel_arrives_in_orde
         if not endpoint.enabled:
             await rig.change(endpoint, enabled=True)
         await rig.advance(300)
-        done = await rig.store.deliveries(DeliveryQuery(state=State.SUCCEEDED, limit=1000))
+        done = await rig.store.deliveries(DeliveryQuery(states=(State.SUCCEEDED,), limit=1000))
     arrived: dict[str, list[str]] = defaultdict(list)
     for event_id in dict.fromkeys(picky.accepted):
         arrived[event_id[0]].append(event_id)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hookbrook.cli import deliveries, endpoints, events, keys, sources
+from hookbrook.cli import deliveries, endpoints, events, history, jobs, keys, sources
 from hookbrook.cli.serve import add_serve
 from hookbrook.errors import HookbrookError
 
@@ -42,6 +42,8 @@ app.command()(events.tail)
 app.add_typer(sources.app)
 app.add_typer(endpoints.app)
 app.add_typer(deliveries.app)
+app.add_typer(history.app)
+app.add_typer(jobs.app)
 app.add_typer(keys.app)
 
 

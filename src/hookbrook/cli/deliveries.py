@@ -15,10 +15,13 @@ Id = Annotated[str, typer.Argument(help="The delivery's id.")]
 @app.command("list")
 def list_deliveries(
     status: Annotated[
-        str | None, typer.Option("--status", help="pending, succeeded, failed, cancelled or held.")
+        list[str] | None,
+        typer.Option("--status", help="pending, succeeded, failed, cancelled, held, or undelivered. May be repeated."),
     ] = None,
     endpoint: Annotated[str | None, typer.Option("--endpoint", help="Of one endpoint.")] = None,
     event: Annotated[str | None, typer.Option("--event", help="Of one event.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="Created since a time, or `2h` ago.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Created before a time, or `2h` ago.")] = None,
     limit: Limit = 50,
     tenant: Tenant = None,
     as_json: AsJson = False,
@@ -26,7 +29,8 @@ def list_deliveries(
     key: Key = None,
 ) -> None:
     """Deliveries, the newest first."""
-    wanted = {"status": status, "endpoint_id": endpoint, "event_id": event, "tenant": tenant}
+    wanted: dict[str, object] = {"status": status, "endpoint_id": endpoint, "event_id": event, "tenant": tenant}
+    wanted |= {"since": since, "until": until}
     with connect(url, key) as brook:
         parameters = {name: value for name, value in wanted.items() if value}
         rows = take(brook.pages("/v1/deliveries", parameters), limit)

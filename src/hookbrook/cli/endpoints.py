@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from hookbrook.cli.connection import AsJson, Key, Limit, Tenant, Url, connect, fail, path, show, show_table, take
+from hookbrook.cli.jobs import replay
 
 app = typer.Typer(name="endpoints", help="Where webhooks are sent.", no_args_is_help=True)
 
@@ -160,3 +161,6 @@ def delete(endpoint_id: Id, url: Url = None, key: Key = None) -> None:
     with connect(url, key) as brook:
         brook.request("DELETE", path("endpoints", endpoint_id))
     print(f"{endpoint_id} is deleted; what it was owed is cancelled.")
+
+
+app.command()(replay)

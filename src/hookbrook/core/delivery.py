@@ -67,6 +67,10 @@ def sources_of(happening: Happening) -> tuple[State, ...]:
     return tuple(state for state, row in TRANSITIONS.items() if happening in row)
 
 
+#: Owed, and not arrived: waiting, waiting for its endpoint, or given up.
+UNDELIVERED: Final = (State.PENDING, State.HELD, State.FAILED)
+
+
 class NewDelivery(msgspec.Struct, frozen=True, kw_only=True):
     """One event's debt to one endpoint, decided when the event is appended."""
 
@@ -88,6 +92,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
     event_id: str
     event_type: str
+    #: The event's.
+    channels: tuple[str, ...] = ()
     endpoint_id: str
     state: State
     #: Attempts made so far.
@@ -120,10 +126,17 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One HTTP try of a delivery. Durations are microseconds."""
 
+    #: Sent along as `hookbrook-attempt`, so that the receiver's log and ours can be laid side by side.
     id: str
     delivery_id: str
     started: int
     duration: int
+    #: Where the time went; None: it did not come to that, or the connection was a reused one.
+    resolve: int | None = None
+    connect: int | None = None
+    tls: int | None = None
+    #: From the connection until the answer's head was complete.
+    wait: int | None = None
     #: `ip:port` that the connection was made to, or None if none was.
     address: str | None = None
     #: HTTP status, or None if there was no answer.
@@ -141,7 +154,13 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         return {
             "id": self.id,
             "started_at": format_time(self.started),
-            "duration_ms": round(self.duration / 1000, 3),
+            "duration_ms": _milliseconds(self.duration),
+            "timing": {
+                "resolve_ms": _milliseconds(self.resolve),
+                "connect_ms": _milliseconds(self.connect),
+                "tls_ms": _milliseconds(self.tls),
+                "wait_ms": _milliseconds(self.wait),
+            },
             "address": self.address,
             "status": self.status,
             "error": self.error,
@@ -152,6 +171,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
                 "truncated": self.truncated,
             },
         }
+
+
+def _milliseconds(duration: int | None) -> float | None:
+    return None if duration is None else round(duration / 1000, 3)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

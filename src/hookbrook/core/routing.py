@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from hookbrook.core.channel import OPERATIONS, RESERVED, PatternIndex, matches_any
 from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.event import Event
 
 #: So many endpoints under one channel pattern are looked at one by one; an index of their types would weigh more than
 #: they do.
@@ -35,11 +36,21 @@ class Rerouted(NamedTuple):
         return endpoint.id
 
 
-def _channels(endpoint: Endpoint) -> tuple[str, ...]:
+def patterns_of(endpoint: Endpoint) -> tuple[str, ...]:
+    """The channel patterns of an endpoint, each once; without any it asked for all."""
     if endpoint.channels:
         return tuple(dict.fromkeys(endpoint.channels))
     # One that names our own types and no channel wants their channel as well.
     return ("*", OPERATIONS) if any(pattern.startswith(RESERVED) for pattern in endpoint.types) else ("*",)
+
+
+def wants(endpoint: Endpoint, event: Event) -> bool:
+    """Whether the endpoint asks for such an event, by the same rules as `Routes.owed`."""
+    return (
+        endpoint.tenant == event.tenant
+        and matches_any(endpoint.types, event.type)
+        and any(matches_any(patterns_of(endpoint), channel) for channel in event.channels)
+    )
 
 
 class _Filed:
@@ -117,13 +128,13 @@ class Routes:
     def _put(self, endpoint: Endpoint) -> None:
         self.by_id[endpoint.id] = endpoint
         patterns = self._patterns.setdefault(endpoint.tenant, PatternIndex())
-        for pattern in _channels(endpoint):
+        for pattern in patterns_of(endpoint):
             patterns.add(pattern, pattern)
             self._filed.setdefault((endpoint.tenant, pattern), _Filed()).add(endpoint)
 
     def _take(self, endpoint: Endpoint) -> None:
         del self.by_id[endpoint.id]
-        for pattern in _channels(endpoint):
+        for pattern in patterns_of(endpoint):
             filed = self._filed[endpoint.tenant, pattern]
             filed.discard(endpoint)
             if not filed:

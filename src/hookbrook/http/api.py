@@ -15,7 +15,9 @@ from hookbrook.http.api_connections import Connections
 from hookbrook.http.api_deliveries import Deliveries
 from hookbrook.http.api_document import document, operation_id
 from hookbrook.http.api_endpoints import Endpoints
+from hookbrook.http.api_explain import Explain
 from hookbrook.http.api_health import Health
+from hookbrook.http.api_jobs import Jobs
 from hookbrook.http.api_keys import Keys
 from hookbrook.http.api_signing import Signing
 from hookbrook.http.api_sources import Sources
@@ -38,7 +40,7 @@ def build_api(gateway: Gateway) -> FastAPI:
         # Two shapes for one thing, in and out, would only differ in what has a default.
         separate_input_output_schemas=False,
     )
-    for part in (Sources, Endpoints, Signing, Deliveries, Connections, Keys, Health):
+    for part in (Sources, Endpoints, Signing, Deliveries, Explain, Jobs, Connections, Keys, Health):
         api.include_router(part(gateway).router())
     api.add_exception_handler(Problem, _on_problem)
     api.add_exception_handler(RequestValidationError, _on_validation)

@@ -1,22 +1,23 @@
 """`/v1/deliveries`: what is owed to endpoints, what became of it, and what a person can do about it."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
 
-from hookbrook.core.delivery import Attempt, Delivery, Happening, State
-from hookbrook.core.event import parse_time
-from hookbrook.core.units import parse_duration
-from hookbrook.errors import Conflict, Invalid
+from hookbrook.core.delivery import UNDELIVERED, Attempt, Delivery, Happening, State
+from hookbrook.errors import Conflict
 from hookbrook.http.auth import Principal
+from hookbrook.http.delivery_models import AttemptOut, DeliveryInFull, DeliveryList, DeliveryOut
 from hookbrook.http.gateway import Gateway
-from hookbrook.http.models import AttemptOut, DeliveryInFull, DeliveryList, DeliveryOut
-from hookbrook.http.request import DEFAULT_LIMIT, Limit, PageToken, admin_of, next_page, owned, page_after
+from hookbrook.http.request import DEFAULT_LIMIT, Limit, PageToken, admin_of, moment_of, next_page, owned, page_after
 from hookbrook.store.base import DeliveryQuery
 
 Admin = Annotated[Principal, Depends(admin_of)]
 Moment = Annotated[str | None, Query(description="RFC 3339, or how long ago: `2h`.")]
+#: `undelivered` for all that has not arrived, or a state.
+Word = Literal["pending", "succeeded", "failed", "cancelled", "held", "undelivered"]
+Status = Annotated[list[Word] | None, Query(description="May be repeated.")]
 Id = Annotated[str | None, Query(max_length=256)]
 
 
@@ -39,7 +40,7 @@ class Deliveries:
     async def list(
         self,
         admin: Admin,
-        status: State | None = None,
+        status: Status = None,
         endpoint_id: Id = None,
         event_id: Id = None,
         since: Moment = None,
@@ -47,15 +48,15 @@ class Deliveries:
         limit: Limit = DEFAULT_LIMIT,
         page: PageToken = None,
     ) -> DeliveryList:
-        """`since` and `until` are about when the delivery was created."""
+        """`since` and `until` are about when the delivery was created; `undelivered` is pending, held or failed."""
         now = self._gateway.clock()
         query = DeliveryQuery(
             tenant=admin.view,
-            state=status,
+            states=_states(status or ()),
             endpoint_id=endpoint_id,
             event_id=event_id,
-            since=_moment("since", since, now),
-            until=_moment("until", until, now),
+            since=moment_of("since", since, now),
+            until=moment_of("until", until, now),
             before_id=page_after(page) or None,
             limit=limit + 1,
         )
@@ -97,12 +98,7 @@ def _in_full(delivery: Delivery, attempts: Sequence[Attempt]) -> DeliveryInFull:
     return DeliveryInFull(**DeliveryOut.model_validate(delivery.as_json()).model_dump(), history=history)
 
 
-def _moment(field: str, text: str | None, now: int) -> int | None:
-    if text is None:
-        return None
-    if text[:1].isdigit() and text[-1:].isalpha() and "T" not in text.upper():
-        try:
-            return now - round(parse_duration(text) * 1_000_000)
-        except ValueError as exc:
-            raise Invalid.of(field, str(exc)) from exc
-    return parse_time(text, field)
+def _states(words: Sequence[Word]) -> tuple[State, ...]:
+    """The states, each once, in the order of the table."""
+    wanted = {state for word in words for state in (UNDELIVERED if word == "undelivered" else (State(word),))}
+    return tuple(state for state in State if state in wanted)

@@ -190,7 +190,10 @@ def _hot_paths() -> dict[str, Any]:
                 "history",
                 "Read the history",
                 "A page of events in the order of the log.",
-                parameters=_stream_parameters(),
+                parameters=[
+                    *_stream_parameters(),
+                    _query("deliveries", "`none` (owed to nobody), `undelivered`, or a delivery's status; for admins."),
+                ],
                 responses={"200": _json("Events.", _page_of_events())},
             ),
         },

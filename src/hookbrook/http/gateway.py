@@ -65,6 +65,8 @@ class Gateway:
     dispatcher_poke: Callable[[str], None] = _ignore
     #: Tell the dispatcher that a delivery of an endpoint was cancelled.
     dispatcher_forget: Callable[[str, str], None] = _ignore_both
+    #: Begin a job that the store has.
+    begin_job: Callable[[str], None] = _ignore
     stats: Stats = field(default_factory=Stats)
     #: What became of webhooks that arrived.
     tally: Tally = field(default_factory=Tally)

@@ -4,11 +4,15 @@ Pages go forwards in log order. `after` is a cursor to start from, and `page` th
 position in the log, so a page stays right while events are appended.
 """
 
+from dataclasses import replace
+
 import msgspec
 
 from hookbrook.core.channel import MAX_PATTERNS, check_patterns
 from hookbrook.core.cursor import Cursor
+from hookbrook.core.delivery import UNDELIVERED, State
 from hookbrook.core.event import Event, parse_time, to_json
+from hookbrook.core.key import Scope as KeyScope
 from hookbrook.core.units import parse_duration
 from hookbrook.errors import Gone, Invalid, NotFound
 from hookbrook.http.auth import Principal
@@ -25,6 +29,8 @@ MAX_STORE_PAGES = 50
 #: Bytes of the data on one page. A webhook may have 25 MB, and the answer is built in memory.
 MAX_PAGE_BYTES = 4 * 1024 * 1024
 NDJSON = "application/x-ndjson"
+#: What `deliveries=` may say, and what it means.
+_DELIVERIES = {"none": (), "undelivered": UNDELIVERED, **{str(state): (state,) for state in State}}
 
 
 class History:
@@ -47,7 +53,7 @@ class History:
         """A page of events, or all of them as NDJSON if that is accepted."""
         principal = self._gateway.auth.authenticate(scope)
         query = QueryString(scope["query_string"])
-        wanted = wanted_events(principal, query, channel)
+        wanted = _narrowed(wanted_events(principal, query, channel), query.one("deliveries"), principal)
         after = await self._start(query)
         if NDJSON in accept(scope):
             await self._export(scope, send, principal, wanted, after)
@@ -133,6 +139,17 @@ def wanted_events(principal: Principal, query: QueryString, channel: str | None,
     # No channel at all asks for everything that is not reserved.
     principal.require_subscribe(channels or ("*",))
     return Query(tenant=principal.tenant, channels=channels, types=types)
+
+
+def _narrowed(wanted: Query, deliveries: str | None, principal: Principal) -> Query:
+    """`?deliveries=`: only what is owed to nobody, or what stands like this with somebody."""
+    if deliveries is None:
+        return wanted
+    principal.require(KeyScope.ADMIN)
+    states = _DELIVERIES.get(deliveries)
+    if states is None:
+        raise Invalid.of("deliveries", f"must be one of {', '.join(_DELIVERIES)}")
+    return replace(wanted, owed=states)
 
 
 def accept(scope: Scope) -> str:

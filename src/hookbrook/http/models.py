@@ -41,6 +41,7 @@ Retry = Annotated[
     ),
 ]
 Secret = Annotated[str, Field(max_length=4096)]
+Next = Annotated[str | None, Field(description="Send it as `page=` for what follows; null at the end.")]
 
 
 class Model(BaseModel):
@@ -395,44 +396,6 @@ class ChannelOut(Model):
     readers: int
 
 
-class AttemptResponse(Model):
-    headers: list[list[str]]
-    body: str
-    truncated: bool
-
-
-class AttemptOut(Model):
-    id: str
-    started_at: str
-    duration_ms: float
-    address: str | None
-    status: int | None
-    error: str | None
-    message: str | None
-    response: AttemptResponse
-
-
-class DeliveryOut(Model):
-    id: str
-    tenant: str
-    event_id: str
-    event_type: str
-    endpoint_id: str
-    status: Literal["pending", "succeeded", "failed", "cancelled", "held"]
-    attempts: int = Field(description="Attempts made so far.")
-    next_attempt_at: str | None = Field(
-        description="Null also while it waits for another one in its line; see `ordering` of the endpoint."
-    )
-    created_at: str
-    updated_at: str
-    last_status: int | None
-    last_error: str | None
-
-
-class DeliveryInFull(DeliveryOut):
-    history: list[AttemptOut] = Field(description="The attempts, oldest first.")
-
-
 class ProviderOut(Model):
     id: str
     title: str
@@ -452,9 +415,6 @@ class ProblemOut(BaseModel):
     status: int
     detail: str | None = None
     errors: list[dict[str, str]] | None = None
-
-
-Next = Annotated[str | None, Field(description="Send it as `page=` for what follows; null at the end.")]
 
 
 class SourceList(Model):
@@ -484,11 +444,6 @@ class ConnectionList(Model):
 
 class ChannelList(Model):
     data: list[ChannelOut]
-    next: Next
-
-
-class DeliveryList(Model):
-    data: list[DeliveryOut]
     next: Next
 
 

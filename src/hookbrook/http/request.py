@@ -12,7 +12,9 @@ from fastapi import Query, Request
 from pydantic import BaseModel, ValidationError
 
 from hookbrook.core.declared import stable_id
+from hookbrook.core.event import parse_time
 from hookbrook.core.key import Scope
+from hookbrook.core.units import parse_duration
 from hookbrook.errors import BadRequest, Conflict, FieldError, Invalid, NotFound
 from hookbrook.http.auth import Principal
 from hookbrook.http.body import read_body
@@ -142,6 +144,18 @@ def owned(record: T | None, principal: Principal, what: str) -> T:
     return record
 
 
+def moment_of(field: str, text: str | None, now: int) -> int | None:
+    """Microseconds since 1970 of an RFC 3339 time, or of how long ago it was (`2h`). Raises `Invalid`."""
+    if text is None:
+        return None
+    if text[:1].isdigit() and text[-1:].isalpha() and "T" not in text.upper():
+        try:
+            return now - round(parse_duration(text) * 1_000_000)
+        except ValueError as exc:
+            raise Invalid.of(field, str(exc)) from exc
+    return parse_time(text, field)
+
+
 def changeable(declared: bool) -> None:
     """Raises `Conflict` for what hookbrook.toml declares."""
     if declared:
@@ -225,7 +239,9 @@ def _message(error: Mapping[str, Any]) -> str:
 
 
 def _field(location: tuple[str | int, ...]) -> str:
-    """`("body", "types", 0)` is `types[0]`."""
+    """`("body", "types", 0)` is `types[0]`; a parameter that is repeated has no places."""
+    if location[:1] == ("query",):
+        return str(location[1])
     parts = location[1:] if location and location[0] in ("body", "query", "path", "header") else location
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
     return text.removeprefix(".")

@@ -8,6 +8,7 @@ from typing import Final
 
 from hookbrook.core.delivery import Happening, Outcome
 from hookbrook.core.fetch import Fetch, FetchError, LocalFault, Request
+from hookbrook.core.ids import new_id
 from hookbrook.outbound.body import Unfit
 from hookbrook.outbound.clock import SteadyClock, Timers
 from hookbrook.outbound.lane import Lane, Owed
@@ -44,9 +45,10 @@ class Attempts:
         started = self._wall()
         begun = self._timers.time()
         endpoint = lane.endpoint
+        attempt_id = new_id("att", started, self._rng.randbytes(10))
         result: Result
         try:
-            result = await self._fetch.send(await self._request(lane, owed, started // _US))
+            result = await self._fetch.send(await self._request(lane, owed, started // _US, attempt_id))
         except LocalFault as exc:
             logger.warning("Attempts to %s wait: %s", endpoint.id, exc)
             return None
@@ -59,18 +61,23 @@ class Attempts:
             result = exc
         duration = round((self._timers.time() - begun) * _US)
         done = Try(
-            delivery_id=owed.delivery_id, number=owed.attempts + 1, started=started, duration=duration, result=result
+            id=attempt_id,
+            delivery_id=owed.delivery_id,
+            number=owed.attempts + 1,
+            started=started,
+            duration=duration,
+            result=result,
         )
         outcome = conclude(done, endpoint, now=self._steady.now(), rng=self._rng)
         self._learn(lane, done, outcome, begun)
         return outcome
 
-    async def _request(self, lane: Lane, owed: Owed, sent_at: int) -> Request:
+    async def _request(self, lane: Lane, owed: Owed, sent_at: int, attempt_id: str) -> Request:
         if lane.endpoint.transform is None:
-            return lane.letterhead.request(owed.event, sent_at)
+            return lane.letterhead.request(owed.event, sent_at, attempt_id)
         async with self._reshaping:
             await asyncio.sleep(0)
-            return lane.letterhead.request(owed.event, sent_at)
+            return lane.letterhead.request(owed.event, sent_at, attempt_id)
 
     def _learn(self, lane: Lane, done: Try, outcome: Outcome, begun: float) -> None:
         """Let the lane's pace follow from what the receiver did."""

@@ -10,6 +10,7 @@ Headers, all in lower case:
     content-type        the event's
     user-agent          hookbrook/VERSION
     hookbrook-type      the event's type, which a receiver of raw bytes could not know otherwise
+    hookbrook-attempt   the id of this attempt, by which the delivery's history shows it
     hookbrook-hops      how many times the event has left a Hookbrook; stops loops through `/in/`
 
 The body is the event's data, byte for byte, unless the endpoint asks for another (`body`); what is signed is what is
@@ -31,6 +32,7 @@ from hookbrook.outbound.body import Unfit, body_of
 
 HOPS_HEADER: Final = "hookbrook-hops"
 TYPE_HEADER: Final = "hookbrook-type"
+ATTEMPT_HEADER: Final = "hookbrook-attempt"
 USER_AGENT: Final = f"hookbrook/{version('hookbrook')}"
 
 #: Nobody chains more gateways than this on purpose, and a loop is caught before it has done much harm.
@@ -68,7 +70,7 @@ class Letterhead:
             self._headers["authorization"] = authorization(endpoint.auth)
         self._headers["user-agent"] = USER_AGENT
 
-    def request(self, event: Event, sent_at: int) -> Request:
+    def request(self, event: Event, sent_at: int, attempt_id: str) -> Request:
         """The request of an attempt at `sent_at`, in seconds since 1970. Raises `Unfit`."""
         hops = hops_of(event) + 1
         if hops > MAX_HOPS:
@@ -80,7 +82,7 @@ class Letterhead:
         headers |= {f"webhook-{name}": value for name, value in own.items()}
         if self._endpoint.svix_headers:
             headers |= {f"svix-{name}": value for name, value in own.items()}
-        headers |= {TYPE_HEADER: event.type, HOPS_HEADER: str(hops)}
+        headers |= {TYPE_HEADER: event.type, ATTEMPT_HEADER: attempt_id, HOPS_HEADER: str(hops)}
         return Request(
             url=self._endpoint.url,
             headers=headers,

@@ -16,7 +16,6 @@ from hookbrook.core import endpoint as reasons
 from hookbrook.core.delivery import Attempt, Happening, Outcome
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.fetch import FetchError, Response
-from hookbrook.core.ids import new_id
 from hookbrook.core.retry import Schedule, next_attempt, parse_retry_after
 from hookbrook.outbound.body import Unfit
 
@@ -36,6 +35,7 @@ Result = Response | FetchError | Unfit | Exception
 class Try(msgspec.Struct, frozen=True, kw_only=True):
     """One try of a delivery that is over. Times are microseconds."""
 
+    id: str
     delivery_id: str
     #: Which attempt of the delivery this was; the first is 1.
     number: int
@@ -47,7 +47,7 @@ class Try(msgspec.Struct, frozen=True, kw_only=True):
 def conclude(done: Try, endpoint: Endpoint, *, now: int, rng: Random) -> Outcome:
     """The outcome to record; `now` is the time from which the next attempt is reckoned."""
     result = done.result
-    attempt = _attempt(done, rng)
+    attempt = _attempt(done)
     if isinstance(result, Response) and 200 <= result.status < 300:
         return Outcome(attempt=attempt, happening=Happening.ACCEPTED)
     answer = _answer(result)
@@ -69,16 +69,21 @@ def slow_down(done: Try) -> tuple[bool, float | None]:
     return asks, _retry_after_s(answer, done.started)
 
 
-def _attempt(done: Try, rng: Random) -> Attempt:
+def _attempt(done: Try) -> Attempt:
     result = done.result
+    timing = result.timing if isinstance(result, Response | FetchError) else None
     answer = _answer(result)
     # An answer that broke off is an error, and yet its head and first bytes may say why.
     error, message = _said(result) if isinstance(result, Response) else _error(result)
     return Attempt(
-        id=new_id("att", done.started, rng.randbytes(10)),
+        id=done.id,
         delivery_id=done.delivery_id,
         started=done.started,
         duration=done.duration,
+        resolve=None if timing is None else timing.resolve,
+        connect=None if timing is None else timing.connect,
+        tls=None if timing is None else timing.tls,
+        wait=None if timing is None else timing.wait,
         address=result.address if isinstance(result, Response | FetchError) else None,
         status=None if answer is None else answer.status,
         error=error,

@@ -1,9 +1,9 @@
 """The ports of the store: what everything above it may rely on, whichever database lies below.
 
-Small ports make one store. `Log` appends events and reads them back; `Deliveries` keeps what is owed to
-endpoints; `Registry` keeps the few things that people configure; a fourth, `Failures`, keeps the last webhooks that
-could not be verified. All are asynchronous, all may be called by many tasks
-at once, and several processes may write where the backend allows it. Nothing above this module knows SQL.
+Small ports make one store. `Log` appends events and reads them back; `Deliveries` keeps what is owed to endpoints;
+`Jobs` does work over many of either; `Registry` keeps the few things that people configure; `Failures` keeps the last
+webhooks that could not be verified. All are asynchronous, all may be called by many tasks at once, and several
+processes may write where the backend allows it. Nothing above this module knows SQL.
 
 Each MUST below has a test in `tests/conformance`, which runs on every backend.
 """
@@ -18,6 +18,7 @@ from hookbrook.core.delivery import Attempt, Delivery, Happening, NewDelivery, O
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import Appended, Event, NewEvent
 from hookbrook.core.failure import Failure
+from hookbrook.core.job import Job
 from hookbrook.core.key import ApiKey
 from hookbrook.core.registration import MAX_DEDUPE_WINDOW_S
 from hookbrook.core.revocation import Revocation
@@ -33,7 +34,7 @@ SEEN_WINDOW_US = MAX_DEDUPE_WINDOW_S * 1_000_000
 
 NO_CHANGES: Mapping[str, int | None] = MappingProxyType({})
 
-R = TypeVar("R", Source, Endpoint, ApiKey, Revocation)
+R = TypeVar("R", Source, Endpoint, ApiKey, Revocation, Job)
 
 
 class StaleRouting(StoreError):
@@ -102,6 +103,8 @@ class Query:
     types: tuple[str, ...] = ()
     #: Only what arrived at the source of this name.
     source: str | None = None
+    #: Only what is owed to somebody and in one of these states; or to nobody at all, if there are none. None: all.
+    owed: tuple[State, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +168,8 @@ class Due:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryQuery:
     tenant: str | None = None
-    state: State | None = None
+    #: None means any.
+    states: tuple[State, ...] = ()
     endpoint_id: str | None = None
     event_id: str | None = None
     #: Created at or after, and before.
@@ -173,7 +177,31 @@ class DeliveryQuery:
     until: int | None = None
     #: Only ids below this one: the page after the one that ended with it (newest first).
     before_id: str | None = None
+    #: Only ids above this one, and the oldest first ("" to begin with).
+    after_id: str | None = None
     limit: int = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Some of a job's work, and the job as it is after it."""
+
+    #: To be saved on top of the revision before; what was sent and skipped is counted by the store.
+    job: Job
+    #: Ids of deliveries to be sent again, as far as they are in one of `states`.
+    resend: Sequence[str] = ()
+    #: Deliveries to the job's endpoint, each with the seq of its event. Where the endpoint has one of that event, that
+    #: one is sent again instead, as far as it is in one of `states`.
+    owe: Sequence[tuple[int, NewDelivery]] = ()
+    states: tuple[State, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advanced:
+    """A job after a piece, and the endpoints that have something due by it."""
+
+    job: Job
+    endpoints: frozenset[str] = frozenset()
 
 
 class Log(Protocol):
@@ -293,6 +321,9 @@ class Deliveries(Protocol):
 
     async def deliveries(self, query: DeliveryQuery) -> list[Delivery]: ...
 
+    async def owed(self, seq: int, *, after_endpoint_id: str, limit: int) -> list[Delivery]:
+        """What was owed of one event, in the order of the endpoints' ids."""
+
     async def attempts(self, delivery_id: str) -> list[Attempt]:
         """Oldest first."""
 
@@ -304,6 +335,17 @@ class Reroutes(NamedTuple):
     saved: Sequence[Endpoint]
     #: Their ids.
     deleted: Sequence[str]
+
+
+class Jobs(Protocol):
+    async def advance(self, piece: Piece, *, now: int) -> Advanced:
+        """Do a piece and save the job, in one transaction.
+
+        MUST do nothing, and raise `Conflict`, if the job's stored revision is not the one before: so a piece is done
+        once, and none after somebody cancelled the job. MUST let what it makes due count as a retry (`attempts` of
+        `Due` begins at 1), hold it if the endpoint is disabled, and pass over what could never be sent: its endpoint
+        is deleted, or its event's data gone. A dry run MUST count the same and change nothing but the job.
+        """
 
 
 class Registry(Protocol):
@@ -358,7 +400,7 @@ class Health:
     facts: Mapping[str, object] = field(default_factory=dict)
 
 
-class Store(Log, Deliveries, Registry, Failures, Protocol):
+class Store(Log, Deliveries, Jobs, Registry, Failures, Protocol):
     """The whole of it."""
 
     async def open(self) -> None:

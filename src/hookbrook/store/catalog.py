@@ -95,7 +95,7 @@ class Catalog:
             self.sources[saved.name] = saved
         elif isinstance(saved, Revocation):
             self._remember(saved)
-        else:
+        elif isinstance(saved, ApiKey):
             self._forget(saved.id)
             self.keys[saved.hash] = saved
             self._keys_changed()

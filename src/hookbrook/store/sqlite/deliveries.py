@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -13,8 +14,11 @@ from hookbrook.core.endpoint import Endpoint
 from hookbrook.errors import Conflict, NotFound
 from hookbrook.store.base import DeliveryQuery, Due
 from hookbrook.store.sqlite.lines import Line, line_of, line_up_endpoint, settle
-from hookbrook.store.sqlite.log import event_of
+from hookbrook.store.sqlite.log import channels_of, event_of
 from hookbrook.store.sqlite.sql import execute_rows, execute_values, sql
+
+#: The states of the indexes `delivery_stuck` and `delivery_stuck_of`.
+STUCK = (State.FAILED, State.HELD, State.CANCELLED)
 
 
 def due(
@@ -96,6 +100,10 @@ def _attempt_row(attempt: Attempt) -> tuple[object, ...]:
         attempt.id,
         attempt.started,
         attempt.duration,
+        attempt.resolve,
+        attempt.connect,
+        attempt.tls,
+        attempt.wait,
         attempt.address,
         attempt.status,
         attempt.error,
@@ -152,40 +160,66 @@ def _due(state: State, now: int) -> int | None:
 
 
 def find(connection: sqlite3.Connection, delivery_id: str) -> Delivery | None:
-    statement = sql("find_deliveries").replace("{filter}", "d.id = ?")
+    statement = sql("find_deliveries").replace("{filter}", "d.id = ?").replace("{indexed}", "").replace("{order}", "")
     row = connection.execute(statement, (delivery_id, 1)).fetchone()
     return None if row is None else _delivery(row)
 
 
 def search(connection: sqlite3.Connection, query: DeliveryQuery) -> list[Delivery]:
-    """Newest first."""
+    """See the port. Each state is asked for by itself, so that an index finds the few of them among the many."""
+    found = [row for state in query.states or (None,) for row in _search(connection, query, state)]
+    found.sort(key=itemgetter(0), reverse=query.after_id is None)
+    return [_delivery(row) for row in found[: query.limit]]
+
+
+def _search(connection: sqlite3.Connection, query: DeliveryQuery, state: State | None) -> list[Any]:
     conditions: list[tuple[str, object]] = [
         ("d.tenant = ?", query.tenant),
-        ("d.state = ?", query.state),
         ("d.endpoint_id = ?", query.endpoint_id),
         ("e.id = ?", query.event_id),
         ("d.created >= ?", query.since),
         ("d.created < ?", query.until),
         ("d.id < ?", query.before_id),
+        ("d.id > ?", query.after_id),
     ]
     given = [(clause, value) for clause, value in conditions if value is not None]
     clauses = [clause for clause, _ in given] or ["TRUE"]
+    if state is not None:
+        clauses.append(f"d.state = '{state.value}'")
+    if state in STUCK:
+        # The index's own condition; SQLite does not see that it follows.
+        clauses.append("d.state IN ('failed', 'held', 'cancelled')")
     if query.event_id is not None:
         clauses.append(f"d.seq IN ({sql('seqs_of_event')})")
     extra = (query.event_id, query.event_id) if query.event_id is not None else ()
     statement = sql("find_deliveries").replace("{filter}", " AND ".join(clauses))
-    rows = connection.execute(statement, (*(value for _, value in given), *extra, query.limit)).fetchall()
+    statement = statement.replace("{indexed}", _index_for(query, state))
+    statement = statement.replace("{order}", "DESC" if query.after_id is None else "ASC")
+    return connection.execute(statement, (*(value for _, value in given), *extra, query.limit)).fetchall()
+
+
+def owed(connection: sqlite3.Connection, seq: int, after_endpoint_id: str, limit: int) -> list[Delivery]:
+    rows = connection.execute(sql("deliveries_of_event"), (seq, after_endpoint_id, limit))
     return [_delivery(row) for row in rows]
 
 
+def _index_for(query: DeliveryQuery, state: State | None) -> str:
+    """SQLite knows no numbers, and takes what it must then read past for as good as what leads to a few rows."""
+    if state not in STUCK or query.event_id is not None:
+        return ""
+    return "INDEXED BY delivery_stuck" if query.endpoint_id is None else "INDEXED BY delivery_stuck_of"
+
+
 def _delivery(row: Sequence[Any]) -> Delivery:
-    id_, tenant, seq, event_id, event_type, endpoint_id, state, attempts, next_at, created, updated, status, error = row
+    id_, tenant, seq, event_id, event_type, channel, more, endpoint_id, *rest = row
+    state, attempts, next_at, created, updated, status, error = rest
     return Delivery(
         id=id_,
         tenant=tenant,
         seq=seq,
         event_id=event_id,
         event_type=event_type,
+        channels=channels_of(channel, more),
         endpoint_id=endpoint_id,
         state=State(state),
         attempts=attempts,
@@ -202,12 +236,17 @@ def attempts_of(connection: sqlite3.Connection, delivery_id: str) -> list[Attemp
 
 
 def _attempt(row: Sequence[Any]) -> Attempt:
-    id_, delivery_id, started, duration, address, status, error, message, headers, body, truncated = row
+    id_, delivery_id, started, duration, resolve, connect, tls, wait, *answer = row
+    address, status, error, message, headers, body, truncated = answer
     return Attempt(
         id=id_,
         delivery_id=delivery_id,
         started=started,
         duration=duration,
+        resolve=resolve,
+        connect=connect,
+        tls=tls,
+        wait=wait,
         address=address,
         status=status,
         error=error,

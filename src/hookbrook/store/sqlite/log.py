@@ -321,6 +321,10 @@ def _first_state(delivery: NewDelivery) -> State:
     return State.HELD if delivery.held else State.PENDING
 
 
+def channels_of(home: str, more: str | None) -> tuple[str, ...]:
+    return (home, *json.loads(more)) if more else (home,)
+
+
 def event_of(row: Sequence[Any], epochs: Epochs) -> Event:
     """The event of a row of `EVENT_COLUMNS`."""
     seq, tenant, home, more, id_, type_, source, time, appended, content_type, kind, effect, merge, request, data = row
@@ -328,7 +332,7 @@ def event_of(row: Sequence[Any], epochs: Epochs) -> Event:
         seq=seq,
         epoch=epochs.name_of(seq),
         id=id_,
-        channels=(home, *json.loads(more)) if more else (home,),
+        channels=channels_of(home, more),
         type=type_,
         tenant=tenant,
         source=source,
@@ -345,7 +349,7 @@ def event_of(row: Sequence[Any], epochs: Epochs) -> Event:
 
 def _is_indexed(query: Query) -> bool:
     """Whether every channel is an exact name, so that the index by channel finds the events without a scan."""
-    return channels.is_exact(query) and len(query.channels) <= MAX_INDEXED_CHANNELS
+    return query.owed is None and channels.is_exact(query) and len(query.channels) <= MAX_INDEXED_CHANNELS
 
 
 def read(connection: sqlite3.Connection, query: Query, *, after: int, limit: int, epochs: Epochs) -> Page:
@@ -443,6 +447,8 @@ def _scan(connection: sqlite3.Connection, name: str, query: Query, between: tupl
     if query.source is not None:
         clauses.append("source = ?")
         values.append(query.source)
+    if query.owed is not None:
+        clauses.append(_owed_filter(query.owed))
     if query.channels:
         homes, home_values = channels.pattern_filter("channel", query.channels)
         clauses.append(f"(more IS NOT NULL OR {homes})")
@@ -453,6 +459,11 @@ def _scan(connection: sqlite3.Connection, name: str, query: Query, between: tupl
         values += type_values
     statement = sql(name).replace("{filter}", " AND ".join(clauses))
     return _take(connection.execute(statement, (*between, *values, limit)), limit)
+
+
+def _owed_filter(states: Sequence[State]) -> str:
+    listed = ", ".join(f"'{state.value}'" for state in states)
+    return sql("owed_like_this").replace("{states}", listed) if states else sql("owed_to_nobody")
 
 
 def seq_at(connection: sqlite3.Connection, time_us: int) -> int:

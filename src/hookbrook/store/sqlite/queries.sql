@@ -81,6 +81,12 @@ SELECT {columns} FROM event WHERE seq > ? AND seq <= ? AND ({filter}) ORDER BY s
 -- scan_back --
 SELECT {columns} FROM event WHERE seq < ? AND seq >= ? AND ({filter}) ORDER BY seq DESC LIMIT ?;
 
+-- owed_to_nobody --
+NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = event.seq);
+
+-- owed_like_this --
+EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = event.seq AND delivery.state IN ({states}));
+
 -- event_published --
 SELECT {columns} FROM event WHERE tenant = ? AND scope = '' AND dedupe = ?;
 
@@ -204,8 +210,8 @@ SELECT min(next_at) FROM (
 -- insert_attempts --
 -- Except those of deliveries that were trimmed meanwhile, which nobody would ever remove.
 WITH made AS (VALUES {rows})
-INSERT INTO attempt (delivery_id, id, started, duration, address, status, error, message, response_headers,
-                     response_body, truncated)
+INSERT INTO attempt (delivery_id, id, started, duration, resolve, connect, tls, wait, address, status, error, message,
+                     response_headers, response_body, truncated)
 SELECT * FROM made WHERE EXISTS (SELECT 1 FROM delivery WHERE delivery.id = made.column1);
 
 -- move_deliveries --
@@ -244,6 +250,33 @@ SELECT data IS NULL, channel FROM event WHERE seq = ?;
 
 -- change_delivery --
 UPDATE delivery SET state = ?, next_at = ?, updated = ?, spared = iif(?, attempts, spared), line = ? WHERE id = ?;
+
+-- resend_deliveries --
+-- What a job sends again. It begins behind the first attempt, and so is a retry to everybody. What could never be sent
+-- stays as it is: its endpoint is deleted, or its data gone.
+UPDATE delivery
+SET state = iif(json_extract(record.document, '$.enabled'), ?, ?),
+    next_at = iif(json_extract(record.document, '$.enabled'), ?, NULL), updated = ?, spared = attempts - 1,
+    line = CASE json_extract(record.document, '$.ordering') WHEN 'channel' THEN event.channel WHEN 'all' THEN '' END
+FROM record, event
+WHERE {which} AND state IN (SELECT value FROM json_each(?))
+  AND record.kind = 'endpoint' AND record.id = delivery.endpoint_id
+  AND event.seq = delivery.seq AND event.data IS NOT NULL
+RETURNING endpoint_id, line;
+
+-- owe_deliveries --
+-- What a job owes anew, where nothing is owed yet: likewise behind the first attempt.
+WITH made AS (VALUES {rows})
+INSERT INTO delivery (id, tenant, seq, endpoint_id, state, attempts, spared, next_at, created, updated, line)
+SELECT made.column1, event.tenant, event.seq, record.id, iif(json_extract(record.document, '$.enabled'), made.column4,
+       made.column5), 0, -1, iif(json_extract(record.document, '$.enabled'), made.column6, NULL), made.column6,
+       made.column6,
+       CASE json_extract(record.document, '$.ordering') WHEN 'channel' THEN event.channel WHEN 'all' THEN '' END
+FROM made
+JOIN event ON event.seq = made.column2 AND event.data IS NOT NULL
+JOIN record ON record.kind = 'endpoint' AND record.id = made.column3 AND record.tenant = event.tenant
+WHERE NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = event.seq AND delivery.endpoint_id = record.id)
+RETURNING endpoint_id, line;
 
 -- change_endpoint_deliveries --
 -- Hold, release or cancel everything that one endpoint is owed.
@@ -295,9 +328,15 @@ SET line = CASE ?2 WHEN 'channel' THEN (SELECT channel FROM event WHERE event.se
 WHERE endpoint_id = ?1 AND state IN ('pending', 'held');
 
 -- find_deliveries --
-SELECT d.id, d.tenant, d.seq, e.id, e.type, d.endpoint_id, d.state, d.attempts, d.next_at, d.created, d.updated,
-       d.last_status, d.last_error
-FROM delivery AS d JOIN event AS e ON e.seq = d.seq WHERE {filter} ORDER BY d.id DESC LIMIT ?;
+SELECT d.id, d.tenant, d.seq, e.id, e.type, e.channel, e.more, d.endpoint_id, d.state, d.attempts, d.next_at, d.created,
+       d.updated, d.last_status, d.last_error
+FROM delivery AS d {indexed} JOIN event AS e ON e.seq = d.seq WHERE {filter} ORDER BY d.id {order} LIMIT ?;
+
+-- deliveries_of_event --
+SELECT d.id, d.tenant, d.seq, e.id, e.type, e.channel, e.more, d.endpoint_id, d.state, d.attempts, d.next_at, d.created,
+       d.updated, d.last_status, d.last_error
+FROM delivery AS d JOIN event AS e ON e.seq = d.seq
+WHERE d.seq = ? AND d.endpoint_id > ? ORDER BY d.endpoint_id LIMIT ?;
 
 -- seqs_of_event --
 -- Lets SQLite begin with the event: by its id, or by its dedupe in one tenant after the other. Tenants are few, and
@@ -312,7 +351,8 @@ UNION ALL
 SELECT seq FROM each CROSS JOIN event ON event.tenant = each.tenant AND scope = '' AND dedupe = ?;
 
 -- attempts_of --
-SELECT id, delivery_id, started, duration, address, status, error, message, response_headers, response_body, truncated
+SELECT id, delivery_id, started, duration, resolve, connect, tls, wait, address, status, error, message,
+       response_headers, response_body, truncated
 FROM attempt WHERE delivery_id = ? ORDER BY id;
 
 -- insert_record --

@@ -7,6 +7,7 @@ import msgspec
 
 from hookbrook.core.delivery import Happening
 from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.job import Job
 from hookbrook.core.key import ApiKey
 from hookbrook.core.revocation import Revocation
 from hookbrook.core.source import Source
@@ -20,17 +21,24 @@ from hookbrook.store.sqlite.sql import sql
 #: Changes of endpoints that are noted one by one. Who is further behind reads all endpoints.
 REROUTES_KEPT: Final = 1000
 
-KINDS: dict[type[Any], str] = {Source: "source", Endpoint: "endpoint", ApiKey: "key", Revocation: "revocation"}
+KINDS: dict[type[Any], str] = {
+    Source: "source",
+    Endpoint: "endpoint",
+    ApiKey: "key",
+    Revocation: "revocation",
+    Job: "job",
+}
+Record = Source | Endpoint | ApiKey | Revocation | Job
 
 
-def _name_of(record: Source | Endpoint | ApiKey | Revocation) -> str | None:
+def _name_of(record: Record) -> str | None:
     """What must be unique within the kind."""
     if isinstance(record, Source):
         return record.name
     return record.hash if isinstance(record, ApiKey) else None
 
 
-def _taken(record: Source | Endpoint | ApiKey | Revocation) -> str:
+def _taken(record: Record) -> str:
     if isinstance(record, Source):
         return f"There is already a source {record.id} or one named {record.name!r}."
     return f"There is already {record.id}, or the same key." if isinstance(record, ApiKey) else f"{record.id} exists."

@@ -19,6 +19,7 @@ from hookbrook.errors import StoreError, StoreUnavailable
 from hookbrook.store.base import (
     NO_CHANGES,
     SEEN_WINDOW_US,
+    Advanced,
     Bounds,
     ChannelTrim,
     DeliveryQuery,
@@ -26,12 +27,13 @@ from hookbrook.store.base import (
     Health,
     Listener,
     Page,
+    Piece,
     Query,
     R,
     Reroutes,
     Standing,
 )
-from hookbrook.store.sqlite import channels, deliveries, failures, log, registry
+from hookbrook.store.sqlite import channels, deliveries, failures, jobs, log, registry
 from hookbrook.store.sqlite.connection import blames_file, connect, explain, hold, open_writer
 from hookbrook.store.sqlite.sql import sql
 from hookbrook.store.sqlite.sweeping import Sweeper
@@ -253,8 +255,16 @@ class SqliteStore:
     async def deliveries(self, query: DeliveryQuery) -> list[Delivery]:
         return await self._read(deliveries.search, query)
 
+    async def owed(self, seq: int, *, after_endpoint_id: str, limit: int) -> list[Delivery]:
+        return await self._read(deliveries.owed, seq, after_endpoint_id, limit)
+
     async def attempts(self, delivery_id: str) -> list[Attempt]:
         return await self._read(deliveries.attempts_of, delivery_id)
+
+    # Jobs
+
+    async def advance(self, piece: Piece, *, now: int) -> Advanced:
+        return await self._write(lambda connection: jobs.advance(connection, piece, now=now))
 
     # The registry
 
