@@ -79,10 +79,11 @@ def providers() -> str:
             ", ".join(row.covers) or "nothing",
             "answered" if row.challenges else "–",
             row.retries or "–",
+            row.judge or "–",
         ]
         for row in load().values()
     )
-    return table(["Provider", "Documentation", "Covers", "Challenge", "Tries again"], rows)
+    return table(["Provider", "Documentation", "Covers", "Challenge", "Tries again", "Judge"], rows)
 
 
 def schedule() -> str:

@@ -18,6 +18,7 @@ from hookbrook.core.delivery import TRANSITIONS
 from hookbrook.http.ingest import HINTS
 from hookbrook.http.limits import Limits
 from hookbrook.inbound.case import Cause
+from hookbrook.inbound.providers import load
 from hookbrook.inbound.verdict import Reason
 
 README = HOUSE / "README.md"
@@ -78,6 +79,11 @@ def test_every_reason_of_a_refused_webhook_is_explained() -> None:
     rows = "\n".join(line for line in page.splitlines() if line.startswith("| `"))
     assert [reason for reason in HINTS if f"`{reason}`" not in rows] == []
     assert set(Reason) - set(HINTS) == {Reason.VERIFIED, Reason.UNVERIFIED}
+
+
+def test_the_number_of_judged_providers_is_what_the_table_has() -> None:
+    judged = sum(bool(row.judge) for row in load().values())
+    assert f"{judged} rows have one." in read("webhooks-in.md")
 
 
 def test_every_cause_of_a_failure_is_explained() -> None:

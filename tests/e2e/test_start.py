@@ -1,6 +1,9 @@
 """What stops the start, and what a full disk does: a sentence that says what to do, and nothing lost."""
 
+import base64
+import hmac
 import http.client
+import json
 import os
 import signal
 import socket
@@ -12,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.served import PATIENCE_S, Served
@@ -47,6 +51,84 @@ def test_a_bad_setting_stops_the_start_and_is_named_without_its_value(tmp_path: 
     code, said = ended(tmp_path, toml='[[sources]]\nname = "x"\nprovider = "nobody"\n')
     assert code == 1
     assert "sources[0].provider" in said
+
+
+def test_a_row_of_a_provider_that_is_wrong_stops_the_start_and_names_its_key(tmp_path: Path) -> None:
+    row = '[providers.acme]\ntitle = "Acme"\n[providers.acme.verify]\nrecipe = "hmac"\nmessage = "{b}"\n'
+    code, said = ended(tmp_path, toml=row + 'signature = { places = ["cookie:x"], encoding = "hex" }\n')
+    assert code == 1
+    assert "providers.acme.verify.signature.places[0]" in said
+    code, said = ended(tmp_path, toml=row + 'signature = { places = ["header:x"], encoding = "hex" }\nhashes = 1\n')
+    assert code == 1
+    assert "providers.acme.verify" in said
+    assert "hashes" in said
+
+
+PROVIDERS = """
+[providers.acme]
+title = "Acme"
+dedupe = ["header:X-Acme-Id"]
+type = "acme.{body.kind}"
+
+[providers.acme.verify]
+recipe = "hmac"
+hash = "sha512"
+signature = { places = ["header:X-Acme-Signature"], separator = ";", assign = "=", name = "s", encoding = "base64url" }
+message = "{m}|{t}|{header:X-Acme-Id}|{b}"
+timestamp = { item = "t", unit = "ms", past_s = 60, future_s = 60 }
+
+[[providers.acme.challenges]]
+method = "GET"
+when = [{ place = "query:ask" }]
+signed = false
+value = "query:ask"
+json = { answer = "{hmac:hex}" }
+
+[providers.globex]
+extends = "acme"
+title = "Globex"
+type = "globex"
+
+[[sources]]
+name = "acme"
+provider = "acme"
+secrets = ["${ACME_SECRET}"]
+networks = ["127.0.0.0/8"]
+dedupe_window_s = 60
+
+[[sources]]
+name = "globex"
+provider = "globex"
+secrets = ["another"]
+"""
+
+
+def test_a_provider_of_the_operator_s_own_works_from_the_file_to_the_event(tmp_path: Path) -> None:
+    (tmp_path / "hookbrook.toml").write_text(PROVIDERS)
+    body, moment = b'{"kind":"made"}', str(round(time.time() * 1000))
+    with Served(tmp_path, "--dev", ACME_SECRET="s3cret") as served:
+
+        def ask(method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, Any]:
+            connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE_S)
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, named)
+            answer = connection.getresponse()
+            read = json.loads(answer.read())
+            connection.close()
+            return answer.status, read
+
+        def send(name: str, secret: bytes) -> int:
+            signed = hmac.digest(secret, f"POST|{moment}|7|".encode() + body, "sha512")
+            value = f"t={moment};s={base64.urlsafe_b64encode(signed).decode()}"
+            return ask("POST", f"/in/{name}", body, X_Acme_Id="7", X_Acme_Signature=value)[0]
+
+        assert (send("acme", b"s3cret"), send("acme", b"another"), send("globex", b"another")) == (200, 401, 200)
+        expected = hmac.digest(b"s3cret", b"hello", "sha256").hex()
+        assert ask("GET", "/in/acme?ask=hello") == (200, {"answer": expected})
+        events = ask("GET", "/v1/events")[1]["data"]
+        assert [event["type"] for event in events] == ["acme.made", "globex"]
+        assert ask("GET", "/v1/sources/acme")[1]["networks"] == ["127.0.0.0/8"]
+        assert "acme" in {row["id"] for row in ask("GET", "/v1/providers")[1]["data"]}
 
 
 def test_a_port_in_use_is_told_before_the_store_is_touched(tmp_path: Path) -> None:

@@ -245,6 +245,42 @@ async def test_zoom_s_challenge_is_answered_and_not_kept(house: House) -> None:
     assert await house.events() == []
 
 
+async def test_zoom_s_challenge_is_answered_again_every_72_hours(house: House) -> None:
+    await house.source(provider="zoom", secrets=["an old one", SECRET])
+    for round_ in range(3):
+        body = b'{"event":"endpoint.url_validation","payload":{"plainToken":"t%d"},"event_ts":%d}' % (round_, round_)
+        moment = house.clock() // SECOND
+        signature = hmac.digest(SECRET.encode(), b"v0:%d:%b" % (moment, body), "sha256").hex()
+        headers = {"x-zm-signature": f"v0={signature}", "x-zm-request-timestamp": str(moment)}
+        encrypted = hmac.digest(SECRET.encode(), b"t%d" % round_, "sha256").hex()
+        answer = await post(house, headers, body)
+        assert answer.json() == {"plainToken": f"t{round_}", "encryptedToken": encrypted}
+        house.clock.advance(72 * 3600)
+    assert (await house.ask("GET", "/v1/sources/in")).json()["received"]["challenge"] == 3
+
+
+async def test_questions_that_come_before_a_secret_exists_are_answered(house: House) -> None:
+    for provider in ("trello", "mandrill", "dropbox", "microsoft-graph", "okta", "cloudevents", "meta", "discord"):
+        await house.source(name=provider, provider=provider, secrets=["verify_token:v"] if provider == "meta" else [])
+
+    async def ask(method: str, path: str, **headers: str) -> tuple[int, bytes]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        answer = await call(house.app, method, path, headers=named)
+        return answer.status, answer.body
+
+    assert await ask("HEAD", "/in/trello") == (200, b"")
+    assert await ask("HEAD", "/in/mandrill") == (200, b"")
+    assert await ask("GET", "/in/dropbox?challenge=abc") == (200, b"abc")
+    assert await ask("POST", "/in/microsoft-graph?validationToken=a%20b") == (200, b"a b")
+    assert await ask("GET", "/in/okta", X_Okta_Verification_Challenge="q") == (200, b'{"verification":"q"}')
+    assert (await ask("OPTIONS", "/in/cloudevents", WebHook_Request_Origin="a.example"))[0] == 200
+    meta = "/in/meta?hub.mode=subscribe&hub.challenge=7&hub.verify_token="
+    assert await ask("GET", meta + "v") == (200, b"7")
+    assert (await ask("GET", meta + "w"))[0] == 405
+    assert (await ask("POST", "/in/discord"))[0] == 401
+    assert await house.events() == []
+
+
 async def test_slack_s_challenge_is_echoed_as_plain_text(house: House) -> None:
     await house.source(provider="slack", secrets=[SECRET])
     body = b'{"type":"url_verification","challenge":"<script>"}'

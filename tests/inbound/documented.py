@@ -100,6 +100,12 @@ def square(secret: str, body: str, _: int) -> Sent:
     return Sent(headers={"x-square-hmacsha256-signature": b64mac(secret, URL + body)}, body=body)
 
 
+def hubspot(secret: str, body: str, sent_at: int) -> Sent:
+    time = str(sent_at * 1000)
+    headers = {"X-HubSpot-Signature-v3": b64mac(secret, f"POST{URL}{body}{time}"), "X-HubSpot-Request-Timestamp": time}
+    return Sent(headers=headers, body=body)
+
+
 # Public keys: the private one is made from the text that the tests call the secret.
 
 

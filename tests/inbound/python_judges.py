@@ -192,6 +192,22 @@ def _square(secret: str, sent: Sent) -> bool:
     )
 
 
+def _hubspot(secret: str, sent: Sent) -> bool:
+    from hubspot.utils.signature import Signature
+
+    return bool(
+        Signature.is_valid(
+            signature=sent.headers["X-HubSpot-Signature-v3"],
+            client_secret=secret,
+            request_body=sent.body,
+            http_uri=sent.url,
+            http_method="POST",
+            signature_version="v3",
+            timestamp=sent.headers["X-HubSpot-Request-Timestamp"],
+        )
+    )
+
+
 def _vonage(secret: str, sent: Sent) -> bool:
     from vonage_jwt.verify_jwt import verify_signature
 
@@ -322,6 +338,7 @@ PYTHON_JUDGES = [
     Judge(provider="twilio", name="twilio (PyPI), form", sign=_twilio_signs_form, accepts=_twilio_form),
     Judge(provider="twilio", name="twilio (PyPI), JSON", sign=_twilio_signs_json, accepts=_twilio_json),
     Judge(provider="square", name="squareup (PyPI)", sign=documented.square, accepts=_square),
+    Judge(provider="hubspot", name="hubspot-api-client (PyPI)", sign=documented.hubspot, accepts=_hubspot, stale_s=400),
     Judge(
         provider="vonage",
         name="vonage-jwt (PyPI)",

@@ -37,7 +37,7 @@ def test_every_provider_of_ours_says_where_its_facts_are_from() -> None:
 
 #: Rows of a provider for which no third-party code was found that is small enough to be tested with.
 UNJUDGED = {
-    *("bitbucket", "dropbox", "hubspot", "intercom", "jira", "mailgun", "microsoft-graph", "okta", "pagerduty"),
+    *("bitbucket", "dropbox", "intercom", "jira", "mailgun", "microsoft-graph", "okta", "pagerduty"),
     *("postmark", "trello", "twitch", "typeform", "vercel", "x", "zendesk"),
 }
 #: Schemes that anybody may use, rather than somebody's.
