@@ -42,7 +42,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
         {"errors", "config", "core", "inbound", "stream", "outbound", "http", "store.base", "store.catalog"}
         | {"store.appender", "store"}
     ),
-    "cli": frozenset({"", "errors", "config", "core", "client", "app"}),
+    "cli": frozenset({"", "errors", "config", "core", "client", "inbound", "app"}),  # signs as providers do
     "__main__": frozenset({"cli"}),
     "": frozenset({"errors", "core", "config", "client", "app"}),
 }

@@ -113,7 +113,7 @@ class Chat:
                 return self._replies[reply_id]
         return None
 
-    def _engine_events(self) -> AsyncStream:
+    def _engine_events(self) -> AsyncStream[Event]:
         cursor = self._bookmark.read()
         last = None if cursor else HISTORY
         return self._hb.stream(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hookbrook.client.errors import ApiError, ConnectionFailed, Reset
     from hookbrook.client.events import Event, NewEvent, Published, StreamReceipt
     from hookbrook.client.webhook import SignatureError, Verified, verify
+    from hookbrook.core.received import Webhook
     from hookbrook.errors import HookbrookError
 
     __version__: str
@@ -41,6 +42,7 @@ __all__ = [
     "Stream",
     "StreamReceipt",
     "Verified",
+    "Webhook",
     "__version__",
     "verify",
 ]
@@ -53,6 +55,7 @@ _HOMES = {
     "hookbrook.client.errors": ("ApiError", "ConnectionFailed", "Reset"),
     "hookbrook.client.events": ("Event", "NewEvent", "Published", "StreamReceipt"),
     "hookbrook.client.webhook": ("SignatureError", "Verified", "verify"),
+    "hookbrook.core.received": ("Webhook",),
     "hookbrook.errors": ("HookbrookError",),
 }
 

@@ -247,7 +247,7 @@ def _asgi(gateway: Gateway, hub: Hub, ingest: Ingest) -> AsgiApp:
         stream=stream,
         ingest=ingest,
         requests=Requests(gateway, stream),
-        api=build_api(gateway),
+        api=build_api(gateway, ingest),
     )
     return Guard(
         # Only who fetches keys pays for waiting for them.

@@ -262,7 +262,19 @@ def test_a_limit_ends_a_listing_of_several_pages(run: Run) -> None:
 
 def test_every_verb_has_help_that_says_what_it_does(run: Run) -> None:
     top = run("--help").output
-    for verb in ("serve", "demo", "publish", "tail", "sources", "endpoints", "deliveries", "keys"):
+    for verb in (
+        "serve",
+        "demo",
+        "publish",
+        "tail",
+        "listen",
+        "replay",
+        "trigger",
+        "sources",
+        "endpoints",
+        "deliveries",
+        "keys",
+    ):
         assert verb in top
         assert len(run(verb, "--help").output.splitlines()) > 5
     for group, verbs in {

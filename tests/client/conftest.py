@@ -253,7 +253,7 @@ class Driven:
 
 
 class DrivenStream:
-    def __init__(self, runner: asyncio.Runner, stream: AsyncStream) -> None:
+    def __init__(self, runner: asyncio.Runner, stream: AsyncStream[Event]) -> None:
         self._runner = runner
         self._stream = stream
 

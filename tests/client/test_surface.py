@@ -24,6 +24,7 @@ SURFACE = [
     "Stream",
     "StreamReceipt",
     "Verified",
+    "Webhook",
     "__version__",
     "verify",
 ]

@@ -155,7 +155,14 @@ class Reader:
     def _environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOOKBROOK_")}
         path = f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', '')}"
-        return {**inherited, "PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", "CURL_HOME": str(self.folder)}
+        return {
+            **inherited,
+            "PATH": path,
+            "PYTHONUNBUFFERED": "1",
+            "COLUMNS": "200",
+            "CURL_HOME": str(self.folder),
+            "XDG_STATE_HOME": str(self.folder),
+        }
 
     def _end_terminals(self) -> None:
         for process, _ in self._terminals.values():

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hookbrook.cli import deliveries, endpoints, events, history, jobs, keys, sources
+from hookbrook.cli import deliveries, endpoints, events, history, jobs, keys, listen, sources, trigger
 from hookbrook.cli.serve import add_serve
 from hookbrook.errors import HookbrookError
 
@@ -39,6 +39,9 @@ def demo(
 
 app.command()(events.publish)
 app.command()(events.tail)
+app.command()(listen.listen)
+app.command()(listen.replay)
+app.command()(trigger.trigger)
 app.add_typer(sources.app)
 app.add_typer(endpoints.app)
 app.add_typer(deliveries.app)

@@ -130,6 +130,12 @@ def api(
     return answer
 
 
+def download(settings: Settings, path: str, jitter: Jitter) -> Exchange[bytes]:
+    """The bytes at a path of the API."""
+    request = Request(method="GET", target=path, headers={**base_headers(settings), "Accept": "*/*"})
+    return (yield from call(settings, request, jitter)).body
+
+
 def target(path: str, params: Mapping[str, Any] | None) -> str:
     """Path and query: a list becomes a repeated parameter, None is left out, True is `true`."""
     if not path.startswith("/"):

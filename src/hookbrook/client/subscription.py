@@ -14,9 +14,10 @@ happened between would be missed.
 """
 
 import logging
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 import msgspec
 
@@ -24,6 +25,7 @@ from hookbrook.client.errors import ConnectionFailed, Reset
 from hookbrook.client.events import Event, decode_event
 from hookbrook.client.exchange import Request, Response, Wait, api_error, base_headers, retry_after_s, target
 from hookbrook.client.settings import Jitter, Settings, pause_s
+from hookbrook.core.received import Webhook, from_wire
 from hookbrook.core.sse import CONTROL_PREFIX, Frame, Parser
 
 logger = logging.getLogger("hookbrook.client")
@@ -34,6 +36,10 @@ MAX_STREAM_RETRY_AFTER_S = 300.0
 
 #: Answers to a connection attempt that a stream survives, with every 5xx.
 _PASSING_STATUSES = frozenset({408, 425, 429})
+
+
+#: Control events that say where the stream stands; readers of a source are told, who keep that on their disk.
+_PLACES = frozenset({"hookbrook.live", "hookbrook.checkpoint"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +55,14 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
+class At:
+    """The stream has come to this cursor without an event; `live`: it has caught up, for the first time."""
+
+    cursor: str
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """Close the stream's connection."""
 
@@ -58,7 +72,7 @@ class End:
     """There will be nothing more."""
 
 
-Step: TypeAlias = Open | Read | Close | Wait | Event | Reset | End
+Step: TypeAlias = Open | Read | Close | Wait | Event | Webhook | At | Reset | End
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +85,14 @@ class Selection:
     since: str | None = None
     last: int | None = None
     token: str | None = None
+    #: Instead of channels: what arrives at the source of this name, as it arrived.
+    source: str | None = None
+    #: Of a source: also what failed verification.
+    unverified: bool = False
 
     def __post_init__(self) -> None:
-        if not self.channels:
-            raise ValueError("a stream needs a channel")
+        if not self.channels and not self.source:
+            raise ValueError("a stream needs a channel, or a source")
         if sum(start is not None for start in (self.after, self.since, self.last)) > 1:
             raise ValueError("a stream starts after a cursor, since a time or at the last N events, not at two of them")
 
@@ -103,6 +121,7 @@ class Subscription:
         self._least_s = 0.0
         self._retry_s = settings.backoff_s
         self._closed = False
+        self._decode: Callable[[str], Event | Webhook] = decode_event if selection.source is None else from_wire
         self._steps = self._run()
         self._pending: Step | None = None
         #: Of the last event that was handed out, or a later one if the events between were not for this stream.
@@ -161,17 +180,20 @@ class Subscription:
     def _request(self) -> Request:
         chosen = self._selection
         headers = {**base_headers(self._settings, chosen.token), "Accept": "text/event-stream"}
-        params: dict[str, Any] = {
-            "channel": chosen.channels,
-            "type": chosen.types,
-            "format": "event",
-            "control": 1,
-        }
+        path, params = self._place()
         if self.cursor is not None and self.cursor != chosen.after:
             headers["Last-Event-ID"] = self.cursor
         else:
             params |= {"after": chosen.after, "since": chosen.since, "last": chosen.last}
-        return Request(method="GET", target=target("/v1/stream", params), headers=headers)
+        return Request(method="GET", target=target(path, params), headers=headers)
+
+    def _place(self) -> tuple[str, dict[str, Any]]:
+        chosen = self._selection
+        params: dict[str, Any] = {"type": chosen.types, "control": 1}
+        if chosen.source is None:
+            return "/v1/stream", {"channel": chosen.channels, "format": "event"} | params
+        unverified = {"unverified": 1} if chosen.unverified else {}
+        return f"/v1/sources/{quote(chosen.source, safe='')}/requests", params | unverified
 
     def _read(self) -> Generator[Step, Any, str]:
         """Hands out what the connection brings; returns why it ended."""
@@ -191,9 +213,11 @@ class Subscription:
             for frame in frames:
                 self.cursor = frame.last_event_id or self.cursor
                 if not frame.type.startswith(CONTROL_PREFIX):
-                    yield decode_event(frame.data)
+                    yield self._decode(frame.data)
                 elif frame.type == "hookbrook.reset":
                     yield _reset(frame)
+                elif self._selection.source is not None and frame.type in _PLACES:
+                    yield At(frame.last_event_id, frame.type == "hookbrook.live")
                 elif self._leaves(frame):
                     return frame.type
             self.cursor = parser.last_event_id or self.cursor

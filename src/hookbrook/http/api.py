@@ -21,13 +21,15 @@ from hookbrook.http.api_jobs import Jobs
 from hookbrook.http.api_keys import Keys
 from hookbrook.http.api_signing import Signing
 from hookbrook.http.api_sources import Sources
+from hookbrook.http.api_trigger import Trigger
 from hookbrook.http.gateway import Gateway
-from hookbrook.http.problems import Problems, problem_response
+from hookbrook.http.ingest import Ingest
+from hookbrook.http.problems import App, Problems, problem_response
 from hookbrook.http.request import Door, invalid_from
 
 
-def build_api(gateway: Gateway) -> FastAPI:
-    """The application for everything that is not a hot door."""
+def build_api(gateway: Gateway, ingest: App | None = None) -> FastAPI:
+    """The application for everything that is not a hot door; `ingest` is the one that samples are sent through."""
     api = FastAPI(
         title="Hookbrook",
         version=version("hookbrook"),
@@ -42,6 +44,7 @@ def build_api(gateway: Gateway) -> FastAPI:
     )
     for part in (Sources, Endpoints, Signing, Deliveries, Explain, Jobs, Connections, Keys, Health):
         api.include_router(part(gateway).router())
+    api.include_router(Trigger(gateway, ingest or Ingest(gateway)).router())
     api.add_exception_handler(Problem, _on_problem)
     api.add_exception_handler(RequestValidationError, _on_validation)
     api.add_exception_handler(HTTPException, _on_http)

@@ -45,6 +45,7 @@ from hookbrook.http.request import (
 from hookbrook.http.secrets import hint, restored
 from hookbrook.http.tally import Outcome
 from hookbrook.inbound.recipe import DEFAULT_DEDUPE_WINDOW_S, Row
+from hookbrook.inbound.sample import load as load_samples
 
 Admin = Annotated[Principal, Depends(admin_of)]
 
@@ -143,11 +144,13 @@ class Sources:
 
     async def providers(self, _asking: Annotated[Principal, Depends(principal_of)]) -> ProviderList:
         rows = sorted(self._gateway.providers.values(), key=lambda row: row.id)
+        samples = load_samples()
         return ProviderList(
             data=[
                 ProviderOut(
                     id=row.id,
                     title=row.title,
+                    samples=list(samples.get(row.id, {})),
                     covers=list(row.covers),
                     challenge=bool(row.challenges),
                     retries=row.retries,

@@ -399,6 +399,7 @@ class ChannelOut(Model):
 class ProviderOut(Model):
     id: str
     title: str
+    samples: list[str] = Field(description="Types of events that `POST /v1/sources/{source_id}/trigger` can send.")
     covers: list[str] = Field(description="What the provider's proof protects; the rest is the sender's word.")
     challenge: bool = Field(description="Whether it asks before it sends; such questions are answered.")
     retries: str

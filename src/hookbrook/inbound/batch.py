@@ -6,6 +6,7 @@ same for one event and for many. Its bytes are those that arrived, and are not w
 
 from collections.abc import Sequence
 from hashlib import sha256
+from urllib.parse import urlencode
 
 import msgspec
 from msgspec.structs import replace
@@ -50,6 +51,19 @@ def dedupe_ids(row: Row, whole: Request, events: Sequence[Request]) -> Sequence[
         dedupe_id(row, event) if first_present(row.dedupe, event) else f"sha256:{digest}.{index}"
         for index, event in enumerate(events)
     ]
+
+
+def join(row: Row, element: bytes) -> bytes:
+    """The body that brings this event alone: the inverse of `split`, for what a row says of it."""
+    kind, _, path = row.split.partition(":")
+    if not kind:
+        return element
+    body = b"[%b]" % element
+    if kind == "form":
+        return urlencode({path: body.decode()}).encode()
+    for name in reversed(path.split(".") if path else ()):
+        body = b"{%b:%b}" % (msgspec.json.encode(name), body)
+    return body
 
 
 def _member(body: bytes, path: str) -> bytes | msgspec.Raw:

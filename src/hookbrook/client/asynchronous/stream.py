@@ -4,7 +4,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar, cast
 
 import aiohttp
 
@@ -14,10 +14,16 @@ from hookbrook.client.errors import ConnectionFailed, Reset
 from hookbrook.client.events import Event
 from hookbrook.client.exchange import Response, Wait
 from hookbrook.client.subscription import Close, Open, Read, Subscription
+from hookbrook.core.received import Webhook
+
+#: `Event`, or `Webhook` of a source.
+T = TypeVar("T")
 
 
-class AsyncStream:
-    """The events of `AsyncHookbrook.stream`: iterate it; close it, or use it with `async with`, to leave early.
+class AsyncStream(Generic[T]):
+    """The events of `AsyncHookbrook.stream`, or what `webhooks` yields.
+
+    Iterate it; close it, or use it with `async with`, to leave early.
 
     A step that is cancelled, as by `asyncio.wait_for`, can be taken again; no event is lost by it.
     """
@@ -27,11 +33,13 @@ class AsyncStream:
         wire: Wire,
         steps: Subscription,
         on_reset: Callable[[Reset], Awaitable[object] | object] | None,
+        on_place: Callable[[str, bool], object] | None = None,
     ) -> None:
         self._response: aiohttp.ClientResponse | None = None
         self._wire = wire
         self._steps = steps
         self._on_reset = on_reset
+        self._on_place = on_place
         self._closed = False
 
     @property
@@ -42,12 +50,17 @@ class AsyncStream:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> T:
         while not self._closed:
             step = self._steps.step()
-            if isinstance(step, Event):
+            if isinstance(step, Event | Webhook):
                 self._steps.taken()
-                return step
+                return cast("T", step)
+            if isinstance(step, subscription.At):
+                self._steps.taken()
+                if self._on_place is not None:
+                    self._on_place(step.cursor, step.live)
+                continue
             if isinstance(step, Reset):
                 self._steps.taken()
                 await self._tell(step)

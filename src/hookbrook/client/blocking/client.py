@@ -13,7 +13,7 @@ from hookbrook.client.blocking.stream import Stream
 from hookbrook.client.blocking.wire import Wire
 from hookbrook.client.chance import fresh_id, jitter
 from hookbrook.client.errors import ConnectionFailed, Reset
-from hookbrook.client.events import NewEvent, Published, StreamReceipt
+from hookbrook.client.events import Event, NewEvent, Published, StreamReceipt
 from hookbrook.client.exchange import Request, Response, Wait
 from hookbrook.client.settings import (
     DEFAULT_BACKOFF_S,
@@ -24,6 +24,7 @@ from hookbrook.client.settings import (
 )
 from hookbrook.client.subscription import Subscription
 from hookbrook.client.upload import Pull, Send, Upload
+from hookbrook.core.received import Webhook
 
 T = TypeVar("T")
 
@@ -133,7 +134,7 @@ class Hookbrook:
         last: int | None = None,
         token: str | None = None,
         on_reset: Callable[[Reset], object] | None = None,
-    ) -> Stream:
+    ) -> Stream[Event]:
         """Read the events of channels or patterns (`orders.*`), as they come, for ever.
 
         The stream resumes by itself behind the last event, whatever happens to the connection or the server; the
@@ -152,6 +153,43 @@ class Hookbrook:
         """
         selection = subscription.select(channels, types, after, since, last, token)
         return Stream(self._wire, Subscription(self._settings, selection, jitter), on_reset)
+
+    def webhooks(
+        self,
+        source: str,
+        *,
+        types: Iterable[str] | str = (),
+        after: str | None = None,
+        since: str | None = None,
+        last: int | None = None,
+        unverified: bool = False,
+        on_reset: Callable[[Reset], object] | None = None,
+        on_place: Callable[[str, bool], object] | None = None,
+    ) -> Stream[Webhook]:
+        """Read what arrives at a source as it arrived, with the original headers and the raw body.
+
+        As `stream`, but for a key with the scope `ingest`. A body of more than 1 MiB is left out (`raw` is None); get
+        it with `download(f"/v1/sources/{source}/requests/{id}/body")`.
+
+        Args:
+            unverified: also what failed verification and was kept all the same.
+            on_place: called with a cursor up to which there was nothing more for this stream, and whether it has just
+                caught up with the log. A cursor that is kept moves on by this, too.
+        """
+        selection = subscription.Selection(
+            channels=(),
+            types=(types,) if isinstance(types, str) else tuple(types),
+            after=after,
+            since=since,
+            last=last,
+            source=source,
+            unverified=unverified,
+        )
+        return Stream(self._wire, Subscription(self._settings, selection, jitter), on_reset, on_place)
+
+    def download(self, path: str) -> bytes:
+        """The bytes at a path of the API, such as the raw body of a webhook."""
+        return self._run(exchange.download(self._settings, path, jitter))
 
     def request(self, method: str, path: str, *, json: Any = None, params: Mapping[str, Any] | None = None) -> Any:
         """Any request of the API (`"GET", "/v1/endpoints"`): the decoded JSON of the answer, None if it is empty."""

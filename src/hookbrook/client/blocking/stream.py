@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar, cast
 
 import urllib3
 
@@ -13,19 +13,32 @@ from hookbrook.client.errors import ConnectionFailed, Reset
 from hookbrook.client.events import Event
 from hookbrook.client.exchange import Response, Wait
 from hookbrook.client.subscription import Close, Open, Read, Subscription
+from hookbrook.core.received import Webhook
+
+#: `Event`, or `Webhook` of a source.
+T = TypeVar("T")
 
 
-class Stream:
-    """The events of `Hookbrook.stream`: iterate it; close it, or use it with `with`, to leave early.
+class Stream(Generic[T]):
+    """The events of `Hookbrook.stream`, or what `webhooks` yields.
+
+    Iterate it; close it, or use it with `with`, to leave early.
 
     For one thread.
     """
 
-    def __init__(self, wire: Wire, steps: Subscription, on_reset: Callable[[Reset], object] | None) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        steps: Subscription,
+        on_reset: Callable[[Reset], object] | None,
+        on_place: Callable[[str, bool], object] | None = None,
+    ) -> None:
         self._response: urllib3.BaseHTTPResponse | None = None
         self._wire = wire
         self._steps = steps
         self._on_reset = on_reset
+        self._on_place = on_place
         self._closed = False
 
     @property
@@ -36,12 +49,17 @@ class Stream:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Event:
+    def __next__(self) -> T:
         while not self._closed:
             step = self._steps.step()
-            if isinstance(step, Event):
+            if isinstance(step, Event | Webhook):
                 self._steps.taken()
-                return step
+                return cast("T", step)
+            if isinstance(step, subscription.At):
+                self._steps.taken()
+                if self._on_place is not None:
+                    self._on_place(step.cursor, step.live)
+                continue
             if isinstance(step, Reset):
                 self._steps.taken()
                 if self._on_reset is None:
