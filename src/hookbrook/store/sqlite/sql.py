@@ -14,9 +14,10 @@ from typing import Any
 
 Row = Sequence[object]
 
-#: Rows per statement, falling: few distinct statements, so that SQLite's statement cache holds them all. SQLite's
-#: default SQLITE_MAX_VARIABLE_NUMBER is 32766; 128 rows of 18 columns stay far below.
-CHUNKS = (128, 32, 8, 1)
+#: Rows per statement, falling; what is left over goes into one more. So there are few distinct statements, which
+#: SQLite's statement cache holds all, and few steps. SQLite's default SQLITE_MAX_VARIABLE_NUMBER is 32766; 128 rows
+#: stay far below.
+CHUNKS = (128, 32)
 #: What `event_of` reads. The large ones stand last, so that SQLite can filter rows without reading them.
 EVENT_COLUMNS = (
     "seq, tenant, channel, more, id, type, source, time, appended, content_type, kind, effect, merge, request, data"
@@ -50,12 +51,14 @@ def _many(name: str, rows: int, width: int) -> str:
 
 
 def chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    """The rows in pieces of the sizes of `CHUNKS`."""
+    """The rows in pieces of the sizes of `CHUNKS`, and the rest."""
     start = 0
     for size in CHUNKS:
         while len(rows) - start >= size:
             yield rows[start : start + size]
             start += size
+    if start < len(rows):
+        yield rows[start:]
 
 
 def execute_rows(connection: sqlite3.Connection, name: str, rows: Sequence[Row]) -> list[Any]:
