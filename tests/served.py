@@ -89,7 +89,10 @@ async def running(
     """
     settings = load({"dev": True, **flags}, {}, folder)
     app = App(settings)
-    server = Server(without_extensions(app) if plain_asgi else app, host="127.0.0.1", port=0)
+    if plain_asgi:
+        server = Server(without_extensions(app), host="127.0.0.1", port=0)
+    else:
+        server = Server(app, host="127.0.0.1", port=0, shortcut=app.shortcut)
     await server.bind()
     app.settings = replace(settings, port=server.port)
     await app.start()

@@ -23,6 +23,8 @@ from hookbrook.http.admission import Admission
 from hookbrook.http.api import build_api
 from hookbrook.http.auth import Auth, first_admin_key
 from hookbrook.http.doors import Doors
+from hookbrook.http.exchange import Exchange
+from hookbrook.http.express import Express
 from hookbrook.http.gateway import Gateway, Stats
 from hookbrook.http.guard import Guard, hosts_for, origins_for
 from hookbrook.http.history import History
@@ -75,6 +77,7 @@ class App:
         self._clock = clock
         self._rng = rng or Random()  # noqa: S311 - jitter, not secrets
         self._asgi: AsgiApp | None = None
+        self._express: Express | None = None
         self._accepting = False
         self._parts = AsyncExitStack()
         self._hub: Hub | None = None
@@ -95,6 +98,10 @@ class App:
             await send_problem(send, problem, head=scope["method"] == "HEAD")
             return
         await self._asgi(scope, receive, send)
+
+    def shortcut(self, exchange: Exchange) -> bool:
+        """The short way for single events, for a server of ours that this application runs under; see `Express`."""
+        return self._express is not None and self._express(exchange)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["App"]:
@@ -124,7 +131,7 @@ class App:
     async def stop(self) -> None:
         """Finish appends and attempts, write what came of them, and close the store."""
         self._accepting = False
-        self._asgi = None
+        self._asgi = self._express = None
         await self._parts.aclose()
 
     async def _start(self) -> None:
@@ -175,7 +182,9 @@ class App:
         )
         ingest = Ingest(gateway, client)
         self._parts.push_async_callback(ingest.close)
-        self._asgi = _asgi(gateway, hub, ingest)
+        publish = Publish(gateway)
+        guard = _guarded(gateway, publish, hub, ingest)
+        self._asgi, self._express = guard, Express(guard, publish, appender)
 
     async def _start_dispatcher(self, store: Store, catalog: Catalog, appender: Appender, client: Fetch) -> Dispatcher:
         operations = Operations(catalog, appender.append, now=self._clock, disable_after_s=self.settings.disable_after)
@@ -238,11 +247,11 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _asgi(gateway: Gateway, hub: Hub, ingest: Ingest) -> AsgiApp:
+def _guarded(gateway: Gateway, publish: Publish, hub: Hub, ingest: Ingest) -> Guard:
     settings = gateway.settings
     stream = Stream(gateway, hub)
     doors = Doors(
-        publish=Publish(gateway),
+        publish=publish,
         history=History(gateway),
         stream=stream,
         ingest=ingest,
@@ -284,7 +293,10 @@ async def serve(settings: Settings, *, announce: Announce) -> None:
         return app(scope, receive, send)
 
     # Bound first, so that a port in use is told before the store is touched; connections wait in the kernel meanwhile.
-    server = Server(door, host=settings.host, port=settings.port)
+    def shortcut(exchange: Exchange) -> bool:
+        return app is not None and app.shortcut(exchange)
+
+    server = Server(door, host=settings.host, port=settings.port, shortcut=shortcut)
     await server.bind()
     with Signals() as signals:
         app = App(replace(settings, port=server.port))

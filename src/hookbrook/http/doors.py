@@ -7,12 +7,10 @@ from hookbrook.errors import MethodNotAllowed
 from hookbrook.http.history import History, accept
 from hookbrook.http.ingest import Ingest
 from hookbrook.http.problems import App, Receive, Scope, Send
-from hookbrook.http.publish import Publish
+from hookbrook.http.publish import CHANNELS, EVENTS, Publish
 from hookbrook.http.requests import Requests
 from hookbrook.http.stream import Stream
 
-CHANNELS = "/v1/channels/"
-EVENTS = "/v1/events"
 STREAM = "/v1/stream"
 INGEST = "/in/"
 SOURCES = "/v1/sources/"

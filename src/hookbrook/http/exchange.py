@@ -51,6 +51,11 @@ class Taken:
     ended: Callable[[int], None]
 
 
+#: Takes a request that has arrived whole, and returns whether it will answer it, by `Exchange.respond`. If it does not,
+#: nothing has happened, and `Exchange.start` can still be called later.
+Shortcut = Callable[["Exchange"], bool]
+
+
 class Connection(Interface):
     """What an exchange needs of the connection that it belongs to."""
 
@@ -62,6 +67,9 @@ class Connection(Interface):
     @property
     def preamble(self) -> bytes:
         """The header lines that every response begins with (`date: …`)."""
+
+    def start(self, exchange: "Exchange", app: App | None) -> None:
+        """Run the application, or another, for the request in a task of its own."""
 
     def finished(self, exchange: "Exchange") -> None:
         """The last byte of the response was written. MUST close the connection unless `exchange.keep_alive`."""
@@ -121,6 +129,10 @@ class Exchange:
         self._left: int | None = None
         self._chunked = False
         self._bodiless = False
+
+    def start(self, app: App | None = None) -> None:
+        """Have the request answered the ordinary way: by the server's application, or by another."""
+        self._connection.start(self, app)
 
     async def run(self, app: App) -> None:
         """The task of this request."""

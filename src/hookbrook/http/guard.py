@@ -227,7 +227,7 @@ class Guard:
         if scope["type"] != "http":
             return self._app(scope, receive, send)
         try:
-            origin = self._judge(scope)
+            origin = self.judge(scope)
         except Problem as problem:
             return send_problem(send, problem, head=scope["method"] == "HEAD")
         if origin is None:
@@ -238,7 +238,13 @@ class Guard:
             return self._answer_preflight(origin, send)
         return self._app(scope, receive, _adding(scope, send, [_VARY, *self._cors.get(origin, ())]))
 
-    def _judge(self, scope: Scope) -> bytes | None:
+    def lines_for(self, origin: bytes | None) -> bytes:
+        """The header lines that an answer to a page of that origin begins with, each ended by CR LF."""
+        headers = self._cors.get(origin, []) if origin is not None else []
+        varying = [_VARY] if self._cors or origin is not None else []
+        return b"".join(b"%b: %b\r\n" % header for header in (*varying, *headers))
+
+    def judge(self, scope: Scope) -> bytes | None:
         """The page's origin, if one is named and the rules apply; raises a `Problem` if they are broken."""
         host = origin = site = None
         hosts = 0

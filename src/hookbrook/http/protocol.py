@@ -31,10 +31,11 @@ from uvicorn.server import ServerState
 
 from hookbrook.errors import BadRequest, MethodNotAllowed, Problem, TooMany
 from hookbrook.http import accesslog
-from hookbrook.http.exchange import HAND_OVER, RESPOND, Exchange, Taken, encode_problem
+from hookbrook.http.exchange import HAND_OVER, RESPOND, Exchange, Shortcut, Taken, encode_problem
 from hookbrook.http.limits import DEFAULT_LIMITS, Limits
 from hookbrook.http.pace import Flow, Pace
 from hookbrook.http.problems import (
+    App,
     NotImplementedHere,
     RequestTimeout,
     VersionNotSupported,
@@ -79,9 +80,13 @@ class Protocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         limits: Limits = DEFAULT_LIMITS,
+        shortcut: Shortcut | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.limits = limits
+        self._shortcut = shortcut
+        #: The active request, until it is known whether its body came with its head.
+        self._unstarted: Exchange | None = None
         #: The request that is being answered, and those that wait behind it. `cycle` is the one that came last.
         self.active: Exchange | None = None
         self.waiting: deque[Exchange] = deque()
@@ -167,6 +172,7 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._refuse(_problem_of(error))
             return
+        self._start_active()
         if self._phase != BETWEEN:
             self._unfinished(len(data))
 
@@ -221,7 +227,7 @@ class Protocol(HttpToolsProtocol):
         self._coding_known = False
         self._pace = None
         if self.active is None:
-            self._start(exchange)
+            self.active = self._unstarted = exchange
         else:
             self.waiting.append(exchange)
             self.flow.pause_reading()
@@ -299,12 +305,20 @@ class Protocol(HttpToolsProtocol):
         self._deadline = NEVER
         self.cycle.more_body = False
         self.cycle.changed.set()
+        self._start_active()
 
     # ---- requests and their answers
 
-    def _start(self, exchange: Exchange) -> None:
-        self.active = exchange
-        task = exchange.task = self.loop.create_task(exchange.run(self.app))
+    def _start_active(self) -> None:
+        """Have the active request answered, if nobody does yet: by the shortcut if it has arrived whole."""
+        exchange, self._unstarted = self._unstarted, None
+        if exchange is None:
+            return
+        if self._shortcut is None or exchange.more_body or not self._shortcut(exchange):
+            self.start(exchange)
+
+    def start(self, exchange: Exchange, app: App | None = None) -> None:
+        task = exchange.task = self.loop.create_task(exchange.run(app or self.app))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
@@ -321,7 +335,8 @@ class Protocol(HttpToolsProtocol):
             else:
                 self.transport.close()
         elif self.waiting:
-            self._start(self.waiting.popleft())
+            self.active = self._unstarted = self.waiting.popleft()
+            self._start_active()
             if not self.waiting and self._refusal is None:
                 self.flow.resume_reading()
         elif self._refusal is not None:
@@ -363,6 +378,7 @@ class Protocol(HttpToolsProtocol):
         """Answer what cannot be read, or comes too slowly, once all that came before it is answered; then close."""
         self._deaf = True
         self._deadline = NEVER
+        self._unstarted = None
         if self._phase == BODY:
             exchange = self.cycle
             exchange.lose()

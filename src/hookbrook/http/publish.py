@@ -26,6 +26,9 @@ from hookbrook.http.problems import ClientGone, Receive, Scope, Send
 from hookbrook.http.query import QueryString
 from hookbrook.store.base import BatchConflict
 
+CHANNELS = "/v1/channels/"
+EVENTS = "/v1/events"
+
 #: Escaped text takes up to 6 bytes for 1 (Cyrillic from a program that escapes all but ASCII takes 3), base64 4 for 3;
 #: the envelope of an event has its own names and ids.
 ENCODED_FACTOR = 6
@@ -72,29 +75,48 @@ class Publish:
         self._appender = gateway.appender
         self._settings = gateway.settings
         self._limited = gateway.admission.limits_publishing
+        #: What the JSON of one event may take, and what may be read at once.
+        self._line_bytes = ENCODED_FACTOR * self._settings.max_event_bytes + ENVELOPE_BYTES
+        self._whole_bytes = max(MAX_ARRAY_BYTES, self._line_bytes)
+
+    def single(self, scope: Scope, body: bytes) -> NewEvent | None:
+        """The event of a request that publishes one and has arrived whole; None for any other request.
+
+        Raises what the doors raise.
+        """
+        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        if path.startswith(CHANNELS) and len(path) > len(CHANNELS):
+            return self._raw(self._gateway.auth.authenticate(scope), scope, path[len(CHANNELS) :], body)
+        if path != EVENTS or _label(scope) not in _JSON_TYPES or _is_array(body) or len(body) > self._whole_bytes:
+            return None
+        return self._one(self._gateway.auth.authenticate(scope), scope, body)
 
     async def channel(self, scope: Scope, receive: Receive, send: Send, channel: str) -> None:
         """`POST /v1/channels/{channel}`: the body, byte for byte, becomes the data of one event."""
         principal = self._gateway.auth.authenticate(scope)
         principal.require_publish((channel,))
-        if self._limited:
-            self._count(principal, scope, 1)
+        limit = self._settings.max_event_bytes
+        body = await read_body(receive, scope["headers"], limit=limit, limit_name="max_event_bytes")
+        await self._append_one(self._raw(principal, scope, channel, body), scope, send)
+
+    def _raw(self, principal: Principal, scope: Scope, channel: str, body: bytes) -> NewEvent:
+        principal.require_publish((channel,))
         query = QueryString(scope["query_string"])
         query.check_names(CHANNEL_PARAMETERS)
         headers = scope["headers"]
-        body = await read_body(receive, headers, limit=self._settings.max_event_bytes, limit_name="max_event_bytes")
         event = self._press(principal).raw(
             body, _header(headers, b"content-type"), channel, query.one("type") or DEFAULT_TYPE, _key(headers)
         )
-        await self._append_one(event, scope, send)
+        if self._limited:
+            self._count(principal, scope, 1)
+        return event
 
     def events(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """`POST /v1/events`: one event, an array, NDJSON or a CloudEvent, told apart by the content type."""
         principal = self._gateway.auth.authenticate(scope)
         if not principal.publish:
             principal.require(KeyScope.PUBLISH)
-        headers = scope["headers"]
-        label = _header(headers, b"content-type").partition(";")[0].strip().lower()
+        label = _label(scope)
         if label in NDJSON_TYPES:
             return self._lines(principal, scope, receive, send)
         if label in (CLOUDEVENT_TYPE, BATCH_CONTENT_TYPE):
@@ -108,21 +130,24 @@ class Publish:
 
     async def _json(self, principal: Principal, scope: Scope, receive: Receive, send: Send) -> None:
         body = await self._whole(scope, receive)
+        if not _is_array(body):
+            await self._append_one(self._one(principal, scope, body), scope, send)
+            return
         key = _key(scope["headers"])
         press = self._press(principal)
-        if not body.lstrip(b" \t\r\n").startswith(b"["):
-            event = press.publication(parse_one(body), id=key)
-            principal.require_publish(event.channels)
-            if self._limited:
-                self._count(principal, scope, 1)
-            await self._append_one(event, scope, send)
-            return
         items = parse_array(body)
         self._check_count(len(items))
         if self._limited:
             self._count(principal, scope, len(items))
         events = [press.publication(item, f"[{n}].", _nth(key, n)) for n, item in enumerate(items)]
         await self._append_all(principal, events, scope, send)
+
+    def _one(self, principal: Principal, scope: Scope, body: bytes) -> NewEvent:
+        event = self._press(principal).publication(parse_one(body), id=_key(scope["headers"]))
+        principal.require_publish(event.channels)
+        if self._limited:
+            self._count(principal, scope, 1)
+        return event
 
     async def _cloud_events(
         self, principal: Principal, scope: Scope, receive: Receive, send: Send, *, batch: bool
@@ -145,17 +170,18 @@ class Publish:
         await self._append_all(principal, events, scope, send)
 
     def _whole(self, scope: Scope, receive: Receive) -> Awaitable[bytes]:
-        limit = max(MAX_ARRAY_BYTES, self._line_bytes)
-        return read_body(receive, scope["headers"], limit=limit, limit_name="of events in one request")
+        return read_body(receive, scope["headers"], limit=self._whole_bytes, limit_name="of events in one request")
 
     async def _append_one(self, event: NewEvent, scope: Scope, send: Send) -> None:
         (result,) = await self._appender.append((event,))
+        await answer(scope, send, *self.receipt(scope, result))
+
+    def receipt(self, scope: Scope, result: Appended) -> tuple[int, bytes, bytes]:
+        """Status, header lines and body of the answer to whoever published the event."""
         reply = _encode(_reply(result))
         if result.duplicate:
-            await answer(scope, send, 200, _JSON_LINES, reply)
-        else:
-            lines = b"%blocation: %b\r\n" % (_JSON_LINES, _location(scope, result.id))
-            await answer(scope, send, 201, lines, reply)
+            return 200, _JSON_LINES, reply
+        return 201, b"%blocation: %b\r\n" % (_JSON_LINES, _location(scope, result.id)), reply
 
     async def _append_all(self, principal: Principal, events: Sequence[NewEvent], scope: Scope, send: Send) -> None:
         for event in events:
@@ -187,11 +213,6 @@ class Publish:
         await upload.take(lines.end())
         reply = _encode(upload.receipt)
         await answer(scope, send, 200, _JSON_LINES, reply)
-
-    @property
-    def _line_bytes(self) -> int:
-        """What the JSON of one event may take."""
-        return ENCODED_FACTOR * self._settings.max_event_bytes + ENVELOPE_BYTES
 
     def _count(self, principal: Principal, scope: Scope, count: int) -> None:
         """Raises `TooMany` if the party publishes faster than it may."""
@@ -357,6 +378,15 @@ def _location(scope: Scope, event_id: str) -> bytes:
     # The ids that we make need no escaping, and finding that out costs ten times less than escaping.
     name = event_id if _PLAIN_ID.match(event_id) else quote(event_id, safe=":@")
     return f"{quote(root) if root else ''}/v1/events/{name}".encode()
+
+
+def _is_array(body: bytes) -> bool:
+    return body.lstrip(b" \t\r\n").startswith(b"[")
+
+
+def _label(scope: Scope) -> str:
+    """The media type alone (RFC 9110 section 8.3.1), in lower case; "" if none is said."""
+    return _header(scope["headers"], b"content-type").partition(";")[0].strip().lower()
 
 
 def _header(headers: list[tuple[bytes, bytes]], name: bytes) -> str:

@@ -22,6 +22,7 @@ import uvloop
 from uvicorn.config import Config
 
 from hookbrook.errors import ConfigError
+from hookbrook.http.exchange import Shortcut
 from hookbrook.http.limits import DEFAULT_LIMITS, Limits
 from hookbrook.http.problems import App
 from hookbrook.http.protocol import Protocol, State
@@ -46,8 +47,11 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 class Server:
     """Serves one ASGI application on one address, in the running loop; `app` gets no lifespan events."""
 
-    def __init__(self, app: App, *, host: str, port: int, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, app: App, *, host: str, port: int, limits: Limits = DEFAULT_LIMITS, shortcut: Shortcut | None = None
+    ) -> None:
         self._app = app
+        self._shortcut = shortcut
         self._host = host
         self._port = port
         self._limits = limits
@@ -86,7 +90,7 @@ class Server:
         sockets, self._sockets = self._sockets, []
         self._state = State()
         self._tick()
-        config = _config(self._app, self._limits)
+        config = _config(self._app, self._limits, self._shortcut)
         loop = asyncio.get_running_loop()
         factory = functools.partial(config.http_protocol_class, config, self._state, {}, loop)  # type: ignore[call-arg]
         for listening in sockets:
@@ -200,11 +204,11 @@ def bind_error(error: OSError | OverflowError, host: str, port: int) -> ConfigEr
     return ConfigError("host", f"{host} cannot be listened on: {error.strerror}.")
 
 
-def _config(app: App, limits: Limits) -> Config:
+def _config(app: App, limits: Limits, shortcut: Shortcut | None) -> Config:
     """uvicorn's configuration, with nothing taken from the environment and the host's logging left alone."""
     config = Config(
         app,
-        http=functools.partial(Protocol, limits=limits),  # type: ignore[arg-type]  # it is called, never looked into
+        http=functools.partial(Protocol, limits=limits, shortcut=shortcut),  # type: ignore[arg-type]  # it is called, never looked into
         ws="none",
         lifespan="off",
         interface="asgi3",

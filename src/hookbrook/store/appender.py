@@ -4,8 +4,10 @@ Matching happens outside the store's lock, against the routes held in memory. If
 refuses the append, the routes are read anew and the events are matched again.
 """
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from hookbrook.core.delivery import NewDelivery
 from hookbrook.core.entropy import Entropy
@@ -33,6 +35,29 @@ class Appender:
     def on_owed(self, listener: OwedListener) -> None:
         self._listener = listener
 
+    def begin(self, events: Sequence[NewEvent]) -> "asyncio.Future[list[Appended]] | None":
+        """As `append`, begun in this very step; None if something must be awaited or matched before.
+
+        A failed one left nothing behind.
+        """
+        routes = self._catalog.routes
+        owed = self._matcher.match_now(events, routes) if routes.by_id else ((),) * len(events)
+        if owed is None:
+            return None
+        begun = asyncio.ensure_future(self._log.append(events, owed, routes.version))
+        if any(owed):
+            begun.add_done_callback(partial(self._begun_is_done, events, owed))
+        return begun
+
+    def _begun_is_done(
+        self,
+        events: Sequence[NewEvent],
+        owed: Sequence[Sequence[NewDelivery]],
+        begun: "asyncio.Future[list[Appended]]",
+    ) -> None:
+        if not begun.cancelled() and begun.exception() is None:
+            self._tell(events, begun.result(), owed)
+
     async def append(self, events: Sequence[NewEvent]) -> list[Appended]:
         """Append all or none; durable when it returns. Raises what `Log.append` raises, except `StaleRouting`."""
         for attempt in range(1, MAX_MATCHES + 1):
@@ -45,9 +70,15 @@ class Appender:
                     raise
                 await self._catalog.refresh_routes()
                 continue
-            if owed is not None and self._listener is not None:
-                for event, result, deliveries in zip(events, appended, owed, strict=True):
-                    if deliveries and not result.duplicate:
-                        self._listener(event, result, deliveries)
+            if owed is not None:
+                self._tell(events, appended, owed)
             break
         return appended
+
+    def _tell(
+        self, events: Sequence[NewEvent], appended: Sequence[Appended], owed: Sequence[Sequence[NewDelivery]]
+    ) -> None:
+        if self._listener is not None:
+            for event, result, deliveries in zip(events, appended, owed, strict=True):
+                if deliveries and not result.duplicate:
+                    self._listener(event, result, deliveries)

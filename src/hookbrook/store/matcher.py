@@ -30,6 +30,16 @@ class Matcher:
         self._random = random
         self._turn = asyncio.Lock()
 
+    def match_now(self, events: Sequence[NewEvent], routes: Routes) -> list[Sequence[NewDelivery]] | None:
+        """As `match`, in one step; None if there is a filter to be asked."""
+        owed: list[Sequence[NewDelivery]] = []
+        for event in events:
+            endpoints = routes.owed(event.tenant, event.channels, event.type)
+            if any(endpoint.filter for endpoint in endpoints):
+                return None
+            owed.append([self._delivery(event, endpoint) for endpoint in endpoints])
+        return owed
+
     async def match(self, events: Sequence[NewEvent], routes: Routes) -> list[Sequence[NewDelivery]]:
         """What each event owes, against these routes."""
         owed: list[Sequence[NewDelivery]] = []

@@ -1,0 +1,217 @@
+"""The short way for single events: nobody can tell it from the ordinary one, except by its price."""
+
+import asyncio
+import json
+import re
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.served import PATIENCE_S, Running, running
+
+from hookbrook.app import App
+from hookbrook.config import load
+from hookbrook.http.exchange import Exchange
+from hookbrook.http.server import Server
+
+HOST = b"Host: localhost\r\n"
+#: What differs between two servers, whichever way they answer.
+_OWN = re.compile(rb"evt_[0-9a-z]{26}|[0-9a-z]+-[0-9]+|date: [^\r]*")
+
+
+def post(path: str, body: bytes, *headers: bytes, host: bytes = HOST) -> bytes:
+    lines = b"".join(header + b"\r\n" for header in (*headers, b"Content-Length: %d" % len(body)))
+    return b"POST %b HTTP/1.1\r\n%b%b\r\n" % (path.encode(), host, lines) + body
+
+
+JSON = b"Content-Type: application/json"
+ONE = b'{"channel": "a", "data": 1}'
+CHOSEN = b'{"id": "e1", "channel": "a", "data": 1}'
+#: Requests that are sent on one connection, one after another.
+EXCHANGES: dict[str, list[bytes]] = {
+    "an event": [post("/v1/events", ONE, JSON)],
+    "a raw body": [post("/v1/channels/a", b"hello"), post("/v1/channels/a?type=b", b"\xff\x00")],
+    "a channel that must be decoded": [post("/v1/channels/a%40b", b"hello")],
+    "an id that is known": [post("/v1/events", CHOSEN, JSON)] * 2,
+    "an idempotency key": [post("/v1/channels/a", b"x", b"Idempotency-Key: k")] * 2,
+    "an id with other content": [post("/v1/events", CHOSEN, JSON), post("/v1/events", CHOSEN.replace(b"1}", b"2}"))],
+    "an array": [post("/v1/events", b"[%b,%b]" % (ONE, ONE), JSON)],
+    "lines": [post("/v1/events", ONE + b"\n" + ONE, b"Content-Type: application/x-ndjson")],
+    "no JSON": [post("/v1/events", b"{", JSON)],
+    "no channel": [post("/v1/events", b'{"data": 1}', JSON)],
+    "an unknown field": [post("/v1/events", b'{"channel": "a", "data": 1, "x": 1}', JSON)],
+    "a bad channel": [post("/v1/channels/a%00", b"x"), post("/v1/channels/hookbrook.ops", b"x")],
+    "an unknown parameter": [post("/v1/channels/a?tpye=b", b"x")],
+    "too much": [post("/v1/channels/a", b"x" * 3000)],
+    "a type of media that is none of ours": [post("/v1/events", ONE, b"Content-Type: image/png")],
+    "a foreign host": [post("/v1/events", ONE, JSON, host=b"Host: evil.example\r\n")],
+    "no host": [post("/v1/events", ONE, JSON, host=b"")],
+    "a foreign origin": [post("/v1/events", ONE, JSON, b"Origin: https://evil.example")],
+    "a listed origin": [post("/v1/events", ONE, JSON, b"Origin: https://app.example")],
+    "a bad key": [post("/v1/events", ONE, JSON, b"Authorization: Bearer hbk_x")],
+    "two credentials": [post("/v1/events?token=x", ONE, JSON, b"Authorization: Bearer hbk_x")],
+    "another method": [b"PUT /v1/events HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}"],
+    "another door": [post("/v1/tokens", b'{"subscribe": ["a*"], "x": 1}', JSON), post("/in/nobody", b"x")],
+    "an announced body": [post("/v1/events", ONE, JSON, b"Expect: 100-continue")],
+    "the end of a connection": [post("/v1/events", ONE, JSON, b"Connection: close")],
+    "HTTP/1.0": [post("/v1/events", ONE, JSON).replace(b"HTTP/1.1", b"HTTP/1.0")],
+    "chunks": [
+        b"POST /v1/channels/a HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        post("/v1/channels/a", b"x"),
+    ],
+    "a broken body behind a good head": [
+        b"POST /v1/channels/a HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"
+    ],
+}
+
+
+@asynccontextmanager
+async def serving(folder: Path, shortcut: Callable[[App], Callable[[Exchange], bool] | None]) -> AsyncIterator[Server]:
+    folder.mkdir(exist_ok=True)  # noqa: ASYNC240 - nothing else runs yet
+    settings = load({"dev": True, "max_event_bytes": 2000, "allowed_origins": "https://app.example"}, {}, folder)
+    app = App(settings)
+    server = Server(app, host="127.0.0.1", port=0, shortcut=shortcut(app))
+    await server.bind()
+    app.settings = replace(settings, port=server.port)
+    await app.start()
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.finish(2.0)
+        await app.stop()
+
+
+async def answers(server: Server, requests: list[bytes], *, packets: Callable[[bytes], list[bytes]]) -> list[bytes]:
+    """What each request is answered, to the end of the connection; what is a server's own is blanked."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    for request in requests:
+        for packet in packets(request):
+            writer.write(packet)
+            await writer.drain()
+            await asyncio.sleep(0)
+    writer.write_eof()
+    async with asyncio.timeout(PATIENCE_S):
+        answered = await reader.read()
+    writer.close()
+    found = _OWN.sub(b"~", answered).split(b"HTTP/1.1 ")[1:]
+    # RFC 9110 section 10.1.1: the invitation may be left out when the body has come already.
+    return [each for each in found if not each.startswith(b"100 ")]
+
+
+def whole(request: bytes) -> list[bytes]:
+    return [request]
+
+
+def head_first(request: bytes) -> list[bytes]:
+    head, separator, body = request.partition(b"\r\n\r\n")
+    return [head + separator, body]
+
+
+@pytest.mark.parametrize("packets", [whole, head_first])
+@pytest.mark.parametrize("requests", EXCHANGES.values(), ids=EXCHANGES.keys())
+async def test_both_ways_answer_alike(
+    tmp_path: Path, requests: list[bytes], packets: Callable[[bytes], list[bytes]]
+) -> None:
+    async with (
+        serving(tmp_path / "short", lambda app: app.shortcut) as short,
+        serving(tmp_path / "ordinary", lambda _: None) as ordinary,
+    ):
+        expected = await answers(ordinary, requests, packets=packets)
+        assert await answers(short, requests, packets=packets) == expected
+        assert len(expected) >= len(requests)
+
+
+async def test_a_single_event_that_came_whole_takes_the_short_way(tmp_path: Path) -> None:
+    taken: list[bool] = []
+
+    def noting(app: App) -> Callable[[Exchange], bool]:
+        return lambda exchange: taken.append(app.shortcut(exchange)) or taken[-1]  # type: ignore[func-returns-value]
+
+    async with serving(tmp_path, noting) as server:
+        for name, short in [("an event", True), ("a raw body", True), ("an array", False), ("no JSON", False)]:
+            taken.clear()
+            await answers(server, EXCHANGES[name][:1], packets=whole)
+            assert taken == [short], name
+
+
+@pytest.fixture
+async def brook(tmp_path: Path) -> AsyncIterator[Running]:
+    async with running(tmp_path) as brook:
+        yield brook
+
+
+async def test_pipelined_events_are_answered_in_their_order(brook: Running) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", brook.server.port)
+    writer.write(b"".join(post("/v1/events", b'{"id": "e%d", "channel": "a", "data": 1}' % n) for n in range(50)))
+    writer.write_eof()
+    async with asyncio.timeout(PATIENCE_S):
+        answered = await reader.read()
+    writer.close()
+    assert re.findall(rb'"id":"e(\d+)"', answered) == [b"%d" % n for n in range(50)]
+
+
+async def test_who_does_not_read_gets_every_answer_in_the_end_and_no_event_twice(tmp_path: Path) -> None:
+    waited: list[bool] = []
+
+    def cramped(app: App) -> Callable[[Exchange], bool]:
+        def shortcut(exchange: Exchange) -> bool:
+            connection = exchange._connection
+            connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            waited.append(connection.flow.write_paused)
+            return app.shortcut(exchange)
+
+        return shortcut
+
+    count = 800
+    async with serving(tmp_path / "store", cramped) as server:
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        narrow.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(narrow, ("127.0.0.1", server.port))
+        reader, writer = await asyncio.open_connection(sock=narrow, limit=4096)
+        # So large that no packet holds more than may wait for their turn.
+        requests = [post("/v1/channels/a", b"%d" % n, b"X: " + b"y" * 8000) for n in range(count)]
+        writing = asyncio.create_task(_send(writer, requests))
+        async with asyncio.timeout(PATIENCE_S):
+            while True not in waited:  # noqa: ASYNC110 - the connection tells nobody that it has paused
+                await asyncio.sleep(0.001)
+        async with asyncio.timeout(PATIENCE_S):
+            answered = await reader.read()
+            await writing
+        writer.close()
+        seqs = [int(seq) for seq in re.findall(rb'"cursor":"[^-]*-(\d+)"', answered)]
+        assert seqs == list(range(1, count + 1))
+
+
+async def _send(writer: asyncio.StreamWriter, requests: list[bytes]) -> None:
+    for request in requests:
+        writer.write(request)
+        await writer.drain()
+    writer.write_eof()
+
+
+async def test_an_event_whose_publisher_left_is_kept_all_the_same(brook: Running) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", brook.server.port)
+    writer.write(post("/v1/channels/a", b"1"))
+    await writer.drain()
+    writer.transport.abort()
+    async with asyncio.timeout(PATIENCE_S):
+        while "hookbrook_events_total 1.0" not in (await brook.http.get("/metrics")).text:
+            pass
+
+
+async def test_routes_that_change_under_way_are_matched_again(tmp_path: Path) -> None:
+    async with running(tmp_path, allow_networks="127.0.0.0/8") as brook:
+        made = await asyncio.gather(
+            *(brook.http.post("/v1/channels/a", content=str(n)) for n in range(20)),
+            brook.http.post("/v1/endpoints", json={"url": "http://127.0.0.1:9/", "enabled": False}),
+            *(brook.http.post("/v1/channels/a", content=str(n)) for n in range(20)),
+        )
+        assert {answer.status_code for answer in made} == {201}
+        last = await brook.http.post("/v1/channels/a", content="last")
+        owed = (await brook.http.get("/v1/deliveries", params={"event_id": last.json()["id"]})).json()
+        assert [delivery["status"] for delivery in owed["data"]] == ["held"], json.dumps(owed)
