@@ -8,10 +8,6 @@ Counting costs nothing on the common path. Packets reach the parser in slices no
 head that begins and ends within one slice is short enough by construction. Only a request that is still incomplete
 after its slice (`_unfinished`) is measured.
 
-Time is kept by one lazy timer a connection. It is not moved when the deadline moves later, as it does with every
-request; it fires at the old time, sees that the deadline has moved, and goes to sleep until then. The usual pair of
-setting and cancelling a timer for each request is saved.
-
 `Upgrade` (to h2c, or to a WebSocket) is ignored, as RFC 9110 section 7.8 allows. httptools however takes what follows
 such a head for another protocol and drops the body. So its parser is replaced by a new one that reads the same head
 without the `Upgrade` and then the body; the application sees the headers as they came.
@@ -21,7 +17,7 @@ import asyncio
 import logging
 import urllib.parse
 from collections import deque
-from typing import Any, Final
+from typing import Any
 
 import httptools
 from uvicorn.config import Config
@@ -31,6 +27,7 @@ from uvicorn.server import ServerState
 
 from hookbrook.errors import BadRequest, MethodNotAllowed, Problem, TooMany
 from hookbrook.http import accesslog
+from hookbrook.http.deadline import Deadline
 from hookbrook.http.exchange import HAND_OVER, RESPOND, Exchange, Shortcut, Taken, encode_problem
 from hookbrook.http.limits import DEFAULT_LIMITS, Limits
 from hookbrook.http.pace import Flow, Pace
@@ -41,7 +38,6 @@ from hookbrook.http.problems import (
     VersionNotSupported,
 )
 
-NEVER: Final = float("inf")
 #: Where a connection stands within the request that is arriving.
 BETWEEN, HEAD, BODY = range(3)
 #: nginx's word in its log for a client that closed before it was answered; never sent.
@@ -103,10 +99,7 @@ class Protocol(HttpToolsProtocol):
         self._coding_known = False
         self._pace: Pace | None = None
         self._quiet_bytes = 0
-        # of the timer
-        self._deadline = NEVER
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_due = NEVER
+        self._deadline = Deadline(self.loop, self._too_late)
 
     @property
     def preamble(self) -> bytes:
@@ -120,15 +113,13 @@ class Protocol(HttpToolsProtocol):
         if self.server_state.stopping:
             transport.close()
             return
-        self._watch(self.loop.time() + self.limits.head_s)
+        self._deadline.set(self.loop.time() + self.limits.head_s)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how it ended changes nothing
         self.connections.discard(self)
         if not self.connections:
             self.server_state.emptied.set()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._deadline.end()
         if self.active is not None:
             self._record(self.active, CLIENT_CLOSED)
             self.active.lose()
@@ -302,7 +293,7 @@ class Protocol(HttpToolsProtocol):
         if self._upgrading:
             return
         self._phase = BETWEEN
-        self._deadline = NEVER
+        self._deadline.clear()
         self.cycle.more_body = False
         self.cycle.changed.set()
         self._start_active()
@@ -343,7 +334,7 @@ class Protocol(HttpToolsProtocol):
             self._answer(self._refusal)
         else:
             if self._phase == BETWEEN:
-                self._watch(self.loop.time() + self.limits.keep_alive_s)
+                self._deadline.set(self.loop.time() + self.limits.keep_alive_s)
             self.flow.resume_reading()
 
     def _respond(self, status: int, block: bytes, body: bytes) -> bool:
@@ -365,9 +356,7 @@ class Protocol(HttpToolsProtocol):
         self.connections.discard(self)
         if not self.connections:
             self.server_state.emptied.set()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._deadline.end()
         self.server_state.total_requests += 1
         # These point back here in circles, and would stay until the collector looks: kilobytes for each stream.
         self.cycle = self.parser = None  # type: ignore[assignment]
@@ -377,7 +366,7 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, problem: Problem) -> None:
         """Answer what cannot be read, or comes too slowly, once all that came before it is answered; then close."""
         self._deaf = True
-        self._deadline = NEVER
+        self._deadline.clear()
         self._unstarted = None
         if self._phase == BODY:
             exchange = self.cycle
@@ -409,7 +398,7 @@ class Protocol(HttpToolsProtocol):
         self._deaf = self._lingering = True
         self.flow.resume_reading()
         self.transport.write_eof()
-        self._watch(self.loop.time() + self.limits.linger_s)
+        self._deadline.set(self.loop.time() + self.limits.linger_s)
 
     def _record(self, exchange: Exchange, status: int) -> None:
         if accesslog.access.isEnabledFor(logging.INFO):
@@ -442,7 +431,7 @@ class Protocol(HttpToolsProtocol):
             # Where in its slice the head began is unknown, so that slice does not count until the head is complete.
             self._fresh = False
             self._head_bytes = 0
-            self._watch(now + self.limits.head_s)
+            self._deadline.set(now + self.limits.head_s)
         else:
             self._head_bytes += size
         self.limits.check_head(self.url, self.headers, size=self._head_bytes)
@@ -451,7 +440,7 @@ class Protocol(HttpToolsProtocol):
         if self._pace is None:
             self._quiet_bytes = 0
             self._pace = Pace(self.limits, self.flow, self.cycle.scope["headers"], now)
-            self._watch(self._pace.due())
+            self._deadline.set(self._pace.due())
         else:
             self._quiet_bytes += size
             self._pace.arrived(size, now)
@@ -464,23 +453,10 @@ class Protocol(HttpToolsProtocol):
 
     # ---- limits in time
 
-    def _watch(self, deadline: float) -> None:
-        self._deadline = deadline
-        if deadline < self._timer_due:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self.loop.call_at(deadline, self._on_timer)
-            self._timer_due = deadline
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._timer_due = NEVER
-        if self._deadline == NEVER or self.transport.is_closing():
+    def _too_late(self, now: float) -> None:
+        if self.transport.is_closing():
             return
-        now = self.loop.time()
-        if now < self._deadline:
-            self._watch(self._deadline)
-        elif self._lingering:
+        if self._lingering:
             self.transport.abort()
         elif self._phase == BODY and self._pace is not None:
             self._judge_pace(self._pace, now)
@@ -493,14 +469,14 @@ class Protocol(HttpToolsProtocol):
 
     def _judge_head_time(self, now: float) -> None:
         if self.flow.read_paused:
-            self._watch(now + self.limits.head_s)
+            self._deadline.set(now + self.limits.head_s)
         else:
             self._refuse(RequestTimeout(f"The head of the request was not complete within {self.limits.head_s:g} s."))
 
     def _judge_pace(self, pace: Pace, now: float) -> None:
         look_again = pace.look(now, uninvited=self.cycle.expects_continue)
         if look_again > now:
-            self._watch(look_again)
+            self._deadline.set(look_again)
         else:
             self._refuse(RequestTimeout("The body of the request arrives too slowly."))
 
