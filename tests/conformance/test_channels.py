@@ -21,7 +21,6 @@ from hookbrook.store.base import (
     IdConflict,
     Lost,
     Query,
-    Standing,
     Store,
 )
 
@@ -179,7 +178,8 @@ async def test_nothing_up_to_the_deletion_is_shown_on_the_channel_and_it_is_open
     assert await store.event("default", "e1") is None
     await append(store, event("e3"))
     assert await ids(store, A) == ["e3"]
-    assert (await store.standing(A, after=0)) == Standing(lost=Lost(seq=deleted.seq, why="deleted"))
+    assert (await store.standing(A, after=0)).lost == Lost(seq=deleted.seq, why="deleted")
+    assert (await store.standing(A, after=0)).closed == {}
 
 
 async def test_what_stands_on_other_channels_too_is_shown_there(store: Store) -> None:
@@ -264,6 +264,22 @@ async def test_a_deletion_is_known_and_carried_out_after_a_restart(
         assert await ids(store, A) == []
         await trim_all(store)
         assert not (await append(store, event("e0")))[0].duplicate
+
+
+async def test_whether_there_was_another_loss_shows_although_an_older_one_was_newer(store: Store) -> None:
+    await append(store, *events(5), *(event(f"b{number}", "b") for number in range(5)))
+    await trim_all(store, keeping("*", 5))
+    seen = [(await store.standing(ALL, after=0)).losses]
+    await append(store, deleting("gone", "b"))
+    for name in ("x1", "x2", "x3"):
+        await append(store, event(name))
+        await trim_all(store, keeping("*", 5))
+        standing = (await store.read(ALL, after=0, limit=1)).standing
+        assert standing.lost == Lost(seq=11, why="deleted")
+        seen.append(standing.losses)
+    assert len(set(seen)) == 4
+    assert (await store.standing(B, after=0)).losses == seen[-1]
+    assert (await store.standing(B, after=99)).lost is None
 
 
 # Keeping less of some channels

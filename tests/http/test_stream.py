@@ -403,7 +403,7 @@ async def test_a_stream_ends_when_its_token_expires(brook: Running) -> None:
     token = await mint(brook, "a", lifetime_s=1)
     listener = await brook.listen(f"/v1/channels/a?token={token}")
     frames = await listener.rest()
-    assert [frame.type for frame in frames] == ["hookbrook.expired"]
+    assert [frame.type for frame in frames] == ["hookbrook.expiring", "hookbrook.expired"]
 
 
 async def test_public_channels_need_no_credential(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from hookbrook.core.event import JSON_TYPE, Appended, Event, NewEvent
 from hookbrook.core.sse import Frame, Parser
-from hookbrook.store.base import Bounds, Listener, Page, Query
+from hookbrook.store.base import Bounds, Listener, Page, Query, Standing
 from hookbrook.store.sqlite import SqliteStore
 from hookbrook.stream.feed import Feed
 from hookbrook.stream.hub import BEAT_SLICES, Hub
@@ -157,6 +157,9 @@ class LaggingLog:
     async def read_back(self, query: Query, *, before: int, limit: int) -> Page:
         return await self._store.read_back(query, before=before, limit=limit)
 
+    async def standing(self, query: Query, *, after: int) -> Standing:
+        return await self._store.standing(query, after=after)
+
     async def bounds(self) -> Bounds:
         return await self._store.bounds()
 
@@ -195,6 +198,7 @@ class Rig:
             after=begin.after,
             expires=expires,
             greeting=begin.reset,
+            standing=begin.standing,
         )
         made.reader.resume()
         return made

@@ -11,7 +11,7 @@ from hookbrook.stream.position import Start
 from hookbrook.stream.reader import Mode
 from hookbrook.stream.subscription import MAX_BATCH_BYTES, Subscription
 
-from .conftest import SECOND_US, MemorySink, Rig, rig_on, until
+from .conftest import MemorySink, Rig, rig_on, until
 
 
 async def test_each_reader_gets_what_it_asked_for_and_nothing_of_other_tenants(rig: Rig) -> None:
@@ -90,30 +90,6 @@ async def test_the_heartbeat_comes_by_itself(tmp_path: Path) -> None:
         sink.reader.resume()
         await until(lambda: sink.bytes == HEARTBEAT * 3)
         await hub.stop()
-
-
-async def test_a_reader_whose_right_to_listen_has_ended_is_told_and_ended(rig: Rig) -> None:
-    short, long, ever = (rig.open(expires=end and rig.clock.now + end * SECOND_US) for end in (1, 60, None))
-    rig.beat()
-    assert not short.closed
-    rig.clock.now += SECOND_US
-    rig.beat()
-    assert [frame.type for frame in short.frames] == ["hookbrook.expired"]
-    assert [sink.closed for sink in (short, long, ever)] == [True, False, False]
-    await rig.publish()
-    assert [sink.seqs for sink in (short, long, ever)] == [[], [1], [1]]
-
-
-async def test_a_reader_that_is_behind_expires_too(rig: Rig) -> None:
-    sink = rig.open(sink=MemorySink(limit=1), expires=rig.clock.now + SECOND_US)
-    await rig.publish()
-    await rig.publish(count=2)
-    rig.clock.now += SECOND_US
-    rig.beat()
-    assert sink.closed
-    sink.drain()
-    assert sink.frames[-1].type == "hookbrook.expired"
-    assert sink.seqs == [1]
 
 
 async def test_draining_tells_every_reader_and_ends_it(rig: Rig) -> None:

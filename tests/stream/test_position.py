@@ -36,14 +36,14 @@ async def cursor(rig: Rig, seq: int) -> str:
 async def test_after_a_cursor_of_the_log_comes_what_follows(rig: Rig) -> None:
     await rig.publish(count=3)
     for seq in range(4):
-        start = await position.resume(rig.store, await cursor(rig, seq), lenient=False)
+        start = await position.resume(rig.store, EVERYTHING, await cursor(rig, seq), lenient=False)
         assert start == Start(after=seq)
 
 
 @pytest.mark.parametrize("text", ["zzzzzz-1", "zzzzzz-0"])
 async def test_a_cursor_of_another_log_is_told_and_goes_on_with_what_comes_next(rig: Rig, text: str) -> None:
     await rig.publish(count=3)
-    start = await position.resume(rig.store, text, lenient=False)
+    start = await position.resume(rig.store, EVERYTHING, text, lenient=False)
     assert start.after == 3
     frame = told(start)
     assert json.loads(frame.data) == {
@@ -58,15 +58,18 @@ async def test_a_cursor_beyond_the_log_is_foreign(rig: Rig) -> None:
     """So does a restored backup look to those who were further."""
     await rig.publish(count=3)
     beyond = str(Cursor((await rig.store.bounds()).epochs.name_of(3), 4))
-    assert json.loads(told(await position.resume(rig.store, beyond, lenient=False)).data)["reason"] == "foreign"
+    assert (
+        json.loads(told(await position.resume(rig.store, EVERYTHING, beyond, lenient=False)).data)["reason"]
+        == "foreign"
+    )
 
 
 async def test_what_is_no_cursor_is_refused_or_foreign(rig: Rig) -> None:
     """A browser repeats its Last-Event-ID for ever, and would never come back from a 4xx."""
     await rig.publish()
     with pytest.raises(Invalid):
-        await position.resume(rig.store, "yesterday", lenient=False)
-    start = await position.resume(rig.store, "yesterday", lenient=True)
+        await position.resume(rig.store, EVERYTHING, "yesterday", lenient=False)
+    start = await position.resume(rig.store, EVERYTHING, "yesterday", lenient=True)
     assert (start.after, json.loads(told(start).data)["reason"]) == (1, "foreign")
 
 
@@ -74,20 +77,20 @@ async def test_a_cursor_before_the_oldest_event_is_told_and_goes_on_with_the_old
     await rig.publish(count=10)
     await rig.store.trim(appended_before=None, keep=4, limit=100)
     for seq in range(6):
-        start = await position.resume(rig.store, await cursor(rig, seq), lenient=True)
+        start = await position.resume(rig.store, EVERYTHING, await cursor(rig, seq), lenient=True)
         assert start.after == 6
         frame = told(start)
         assert (json.loads(frame.data)["reason"], seq_of(frame)) == ("trimmed", 6)
         # Who comes back with the id of the reset is not told again.
-        assert await position.resume(rig.store, frame.last_event_id, lenient=True) == Start(after=6)
-    assert await position.resume(rig.store, await cursor(rig, 6), lenient=True) == Start(after=6)
+        assert await position.resume(rig.store, EVERYTHING, frame.last_event_id, lenient=True) == Start(after=6)
+    assert await position.resume(rig.store, EVERYTHING, await cursor(rig, 6), lenient=True) == Start(after=6)
 
 
 async def test_who_comes_back_with_the_id_of_a_foreign_reset_is_not_told_again(rig: Rig) -> None:
     for _ in range(2):
-        frame = told(await position.resume(rig.store, "zzzzzz-9", lenient=True))
+        frame = told(await position.resume(rig.store, EVERYTHING, "zzzzzz-9", lenient=True))
         here = (await rig.store.bounds()).tail
-        assert await position.resume(rig.store, frame.last_event_id, lenient=True) == Start(after=here)
+        assert await position.resume(rig.store, EVERYTHING, frame.last_event_id, lenient=True) == Start(after=here)
         await rig.publish()
 
 
@@ -98,11 +101,11 @@ async def test_since_a_time_comes_what_was_appended_then_or_later(rig: Rig) -> N
     for _ in range(3):
         await rig.publish(count=2)
         rig.clock.now += SECOND_US
-    assert await position.since(rig.store, 0) == Start(after=0)
-    assert await position.since(rig.store, START_US) == Start(after=0)
-    assert await position.since(rig.store, START_US + SECOND_US) == Start(after=2)
-    assert await position.since(rig.store, START_US + SECOND_US + 1) == Start(after=4)
-    assert await position.since(rig.store, rig.clock.now) == Start(after=6)
+    assert await position.since(rig.store, EVERYTHING, 0) == Start(after=0)
+    assert await position.since(rig.store, EVERYTHING, START_US) == Start(after=0)
+    assert await position.since(rig.store, EVERYTHING, START_US + SECOND_US) == Start(after=2)
+    assert await position.since(rig.store, EVERYTHING, START_US + SECOND_US + 1) == Start(after=4)
+    assert await position.since(rig.store, EVERYTHING, rig.clock.now) == Start(after=6)
 
 
 async def test_since_a_time_of_which_some_was_trimmed_is_told(rig: Rig) -> None:
@@ -112,18 +115,18 @@ async def test_since_a_time_of_which_some_was_trimmed_is_told(rig: Rig) -> None:
     # Of those of the second moment, one is gone.
     await rig.store.trim(appended_before=None, keep=5, limit=100)
     for moment in (0, START_US, START_US + SECOND_US):
-        start = await position.since(rig.store, moment)
+        start = await position.since(rig.store, EVERYTHING, moment)
         assert start.after == 3
         frame = told(start)
         assert (json.loads(frame.data)["reason"], seq_of(frame)) == ("trimmed", 3)
-    assert await position.since(rig.store, START_US + SECOND_US + 1) == Start(after=4)
+    assert await position.since(rig.store, EVERYTHING, START_US + SECOND_US + 1) == Start(after=4)
 
 
 async def test_since_a_time_after_all_that_was_trimmed_nothing_is_missing(rig: Rig) -> None:
     await rig.publish(count=5)
     await rig.store.trim(appended_before=None, keep=0, limit=100)
-    assert await position.since(rig.store, START_US + 1) == Start(after=5)
-    assert told(await position.since(rig.store, START_US))
+    assert await position.since(rig.store, EVERYTHING, START_US + 1) == Start(after=5)
+    assert told(await position.since(rig.store, EVERYTHING, START_US))
 
 
 # The last few

@@ -367,6 +367,10 @@ class Client:
     sink: MemorySink = field(default_factory=MemorySink)
     parser: Parser = field(default_factory=Parser)
 
+    @property
+    def query(self) -> Query:
+        return Query(tenant="default", channels=self.channels)
+
     def connect(self, start: Start) -> None:
         self.parser = Parser()
         self.sink = self.rig.open(*self.channels, start=start, sink=MemorySink(self.limit))
@@ -399,7 +403,7 @@ class Client:
         assert self.sink.reader is not None
         self.sink.reader.gone()
         if self.last_id:
-            self.connect(await position.resume(self.rig.store, self.last_id, lenient=True))
+            self.connect(await position.resume(self.rig.store, self.query, self.last_id, lenient=True))
         else:
             self.connect(self.start)
             if self.start.after is None:
@@ -425,18 +429,20 @@ async def begin(rig: Rig, wish: int, kind: str, number: int, limit: int) -> Clie
     client = Client(rig, channels, Start(), rig.hub.feed.newest, limit)
     if kind == "cursor":
         client.place = min(number, bounds.tail)
-        client.start = await position.resume(store, str(bounds.epochs.cursor(client.place)), lenient=False)
+        client.start = await position.resume(
+            store, client.query, str(bounds.epochs.cursor(client.place)), lenient=False
+        )
     elif kind == "since":
         moment = START_US + number
         client.place = max([0, *(event.seq for event in log if event.appended < moment)])
-        client.start = await position.since(store, moment)
+        client.start = await position.since(store, client.query, moment)
     elif kind == "last":
         seen = [seq for seq in client.wanted(0, bounds.tail) if seq >= bounds.oldest]
         client.place = seen[-number] - 1 if 0 < number <= len(seen) else bounds.oldest - 1 if number else bounds.tail
-        client.start = await position.last(store, Query(tenant="default", channels=channels), number)
+        client.start = await position.last(store, client.query, number)
     elif kind == "foreign":
         client.place = bounds.tail
-        client.start = await position.resume(store, "zzzzzz-3", lenient=True)
+        client.start = await position.resume(store, client.query, "zzzzzz-3", lenient=True)
     return client
 
 

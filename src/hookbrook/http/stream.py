@@ -5,6 +5,7 @@ own server the socket is taken over and the request's task ends; under any other
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from hookbrook.core.ids import new_id
@@ -18,7 +19,7 @@ from hookbrook.http.history import time_of, wanted_events
 from hookbrook.http.problems import Receive, Scope, Send
 from hookbrook.http.query import QueryString
 from hookbrook.http.sinks import STALLED_S, AsgiSink, TransportSink
-from hookbrook.store.base import Query
+from hookbrook.store.base import Query, Standing
 from hookbrook.stream import position
 from hookbrook.stream.connection import Connection
 from hookbrook.stream.hub import Hub
@@ -60,8 +61,14 @@ class Stream:
             return
         start = await self._start(scope, query, subscription.query)
         # Fixed before the head is sent: whoever has read that may publish, and some servers pass it on earlier than
-        # they return from `send`.
+        # they return from `send`. And before it is asked what is closed, so that nobody closes unseen in between.
         after = self._hub.feed.newest if start.after is None else start.after
+        standing = await self._standing(subscription, start, after)
+        if _is_over(subscription, standing, after) and not start.reset:
+            # An EventSource that is answered so does not come back (WHATWG HTML section 9.2.2).
+            await send({"type": "http.response.start", "status": 204, "headers": [(b"cache-control", b"no-store")]})
+            await send({"type": "http.response.body", "body": b""})
+            return
         connection = self._connection(scope, principal, subscription.tenant, address)
         if not is_head and (busy := admission.open(connection)) is not None:
             await admission.send_away(send, busy)
@@ -78,6 +85,7 @@ class Stream:
             # A first byte makes proxies pass the head on at once.
             greeting=start.reset or HEARTBEAT,
             connection=connection,
+            standing=standing,
         )
         if (taken := _take_over(scope)) is not None:
             sink = TransportSink(taken, stalled_s=self._stalled_s)
@@ -102,6 +110,15 @@ class Stream:
             browser=browser_of(scope, principal, address),
         )
 
+    async def _standing(self, subscription: Subscription, start: position.Start, after: int) -> Standing:
+        """What is known of the channels; only of those that may end is there more to know than where to start."""
+        store = self._gateway.store
+        if not subscription.is_exact or not (await store.bounds()).closings:
+            return start.standing
+        found = await store.standing(subscription.query, after=after)
+        # What was lost meanwhile was not told with the start.
+        return replace(start.standing, closed=found.closed)
+
     async def _start(self, scope: Scope, query: QueryString, wanted: Query) -> position.Start:
         """The header wins over the query, since a page's URL repeats its query at every reconnect."""
         given = [name for name in ("after", "since", "last") if query.one(name) is not None]
@@ -109,19 +126,25 @@ class Stream:
             raise Invalid.of(given[1], f"cannot be combined with {given[0]}")
         header = next((value for name, value in scope["headers"] if name == b"last-event-id"), b"")
         if header:
-            return await position.resume(self._gateway.store, header.decode("latin-1"), lenient=True)
+            return await position.resume(self._gateway.store, wanted, header.decode("latin-1"), lenient=True)
         # Polyfills that cannot set the header say it in the query.
         spelled = query.one("lastEventId") or query.one("last-event-id") or query.one("last_event_id")
         if spelled:
-            return await position.resume(self._gateway.store, spelled, lenient=True)
+            return await position.resume(self._gateway.store, wanted, spelled, lenient=True)
         if (after := query.one("after")) is not None:
-            return await position.resume(self._gateway.store, after, lenient=False)
+            return await position.resume(self._gateway.store, wanted, after, lenient=False)
         if (since := query.one("since")) is not None:
-            return await position.since(self._gateway.store, time_of(since, self._gateway.clock()))
+            return await position.since(self._gateway.store, wanted, time_of(since, self._gateway.clock()))
         if query.one("last") is not None:
             count = query.number("last", default=0, low=0, high=position.MAX_LAST)
             return await position.last(self._gateway.store, wanted, count)
         return position.Start()
+
+
+def _is_over(subscription: Subscription, standing: Standing, after: int) -> bool:
+    """Whether all channels are closed, and the reader is at or past the last close."""
+    closed = standing.closed
+    return len(closed) == len(subscription.channels) and after >= max(closed.values())
 
 
 def wants_control(query: QueryString) -> bool:
@@ -157,6 +180,7 @@ def _subscription(principal: Principal, query: QueryString, wanted: Query) -> Su
         types=wanted.types,
         format=Format(name),
         control=wants_control(query),
+        merge=query.number("merge", default=0, low=0, high=1) == 1,
         # Kept for as long as the stream lasts, and asked only where an event's channels are named.
         may_see=sees_all if name == Format.DATA else principal.may_subscribe,
     )

@@ -106,6 +106,15 @@ class Query:
     #: Only what is owed to somebody and in one of these states; or to nobody at all, if there are none. None: all.
     owed: tuple[State, ...] | None = None
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether all that it asks for are one tenant's channels by name."""
+        return bool(self.channels) and self.tenant is not None and not any(name.endswith("*") for name in self.channels)
+
+    @property
+    def is_single(self) -> bool:
+        return self.is_exact and len(self.channels) == 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
@@ -125,6 +134,8 @@ class Standing:
     closed: Mapping[str, int] = field(default_factory=dict)
     #: The newest loss after the place that was asked about.
     lost: Lost | None = None
+    #: Another number whenever any channel has lost something since: then there may be more to tell than the newest.
+    losses: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from hookbrook.core.event import Event
 from hookbrook.errors import StoreError
 from hookbrook.store.base import Bounds, Log, Query
 from hookbrook.stream.block import Block
+from hookbrook.stream.effects import Effects
 from hookbrook.stream.pace import LoadPace, Pace
 from hookbrook.stream.subscription import Entry, Subscription
 
@@ -78,6 +79,7 @@ class Feed:
         self.tail = 0
         self.newest = 0
         self._epochs = Epochs(())
+        self.effects = Effects()
 
     def start(self, listener: Callable[[Sequence[Entry]], None]) -> Bounds:
         self._listener = listener
@@ -117,6 +119,10 @@ class Feed:
             return last.entries[-1].event.cursor
         return str(self._epochs.cursor(self.tail))
 
+    def cursor_at(self, seq: int) -> str:
+        """The position just after the event of that seq."""
+        return str(self._epochs.cursor(seq))
+
     def after(self, seq: int, subscription: Subscription) -> Stretch | None:
         """What the reader wants of the next block behind the seq, or None if the feed does not reach back that far."""
         if seq < self._floor:
@@ -146,6 +152,9 @@ class Feed:
         self._bytes += self._news_bytes
         self._news_bytes = 0
         self.tail = entries[-1].seq
+        for entry in entries:
+            if entry.event.effect:
+                self.effects.note(entry.event)
         self._shrink()
         self._listener(entries)
 
@@ -178,6 +187,8 @@ class Feed:
             self._floor = dropped[-1].seq
             if not block.entries:
                 del self._blocks[number]
+        if self.effects:
+            self.effects.forget(self._floor + 1)
 
 
 def _size(event: Event) -> int:

@@ -6,15 +6,16 @@ from random import Random
 
 from hookbrook.core.channel import RESERVED, PatternIndex, matches_any
 from hookbrook.core.event import Event
-from hookbrook.store.base import Log
+from hookbrook.store.base import Log, Standing
 from hookbrook.stream import control
 from hookbrook.stream.audience import Audience
 from hookbrook.stream.connection import Connection
 from hookbrook.stream.connections import Connections
 from hookbrook.stream.control import RETRY_MS
+from hookbrook.stream.deadlines import Deadlines
 from hookbrook.stream.feed import Feed
 from hookbrook.stream.pages import Pages
-from hookbrook.stream.reader import Reader
+from hookbrook.stream.reader import NOTHING_KNOWN, Reader
 from hookbrook.stream.sink import Sink
 from hookbrook.stream.subscription import Entry, Subscription
 
@@ -22,6 +23,8 @@ from hookbrook.stream.subscription import Entry, Subscription
 DRAIN_STEP = 100
 #: Heartbeats are spread over this many turns per period.
 BEAT_SLICES = 15
+#: Deadlines are looked at this often even if none should come: the clock may be set.
+MAX_NAP_S = 60.0
 
 
 class Hub:
@@ -54,6 +57,8 @@ class Hub:
         self._slice_of: dict[Reader, set[Reader]] = {}
         self._turn = 0
         self._beating: asyncio.Task[None] | None = None
+        self._deadlines = Deadlines(clock)
+        self._alarm: asyncio.TimerHandle | None = None
         self.draining = False
 
     def start(self) -> None:
@@ -62,6 +67,8 @@ class Hub:
 
     async def stop(self) -> None:
         self.feed.stop()
+        if self._alarm is not None:
+            self._alarm.cancel()
         if self._beating is not None:
             self._beating.cancel()
             await asyncio.gather(self._beating, return_exceptions=True)
@@ -81,6 +88,7 @@ class Hub:
         expires: int | None,
         greeting: bytes = b"",
         connection: Connection | None = None,
+        standing: Standing = NOTHING_KNOWN,
     ) -> Reader:
         """A new reader from just after the seq, or from now on. Call its `resume` once the response has begun.
 
@@ -88,6 +96,8 @@ class Hub:
 
         Args:
             connection: under which the stream is listed and counted until it ends.
+            standing: what is known of its channels, at some moment after the feed's newest event was `after` or later;
+                the loss in it was told in the greeting, or need not be.
         """
         if greeting:
             sink.write(greeting)
@@ -99,12 +109,16 @@ class Hub:
             retry_ms=self._rng.randint(*RETRY_MS),
             expires=expires,
             connection=connection,
+            standing=standing,
         )
         if connection is not None:
             self.connections.add(connection, reader)
         piece = min(self._readers, key=len)
         piece.add(reader)
         self._slice_of[reader] = piece
+        if expires is not None:
+            self._deadlines.watch(reader)
+            self._set_alarm()
         if self.draining:
             self._send_away(reader)
         return reader
@@ -153,9 +167,29 @@ class Hub:
         piece = self._slice_of.pop(reader, None)
         if piece is not None:
             piece.discard(reader)
+            self._deadlines.left(reader)
 
     def _publish(self, entries: Sequence[Entry]) -> None:
-        """Each audience gets all that was announced and that it wants in one call."""
+        start = 0
+        for number, entry in enumerate(entries, 1):
+            if entry.event.effect:
+                self._deliver(entries[start:number])
+                self._affect(entry.event)
+                start = number
+        self._deliver(entries[start:] if start else entries)
+        early, self._early = self._early, set()
+        for reader in early:
+            reader.resume()
+
+    def _affect(self, event: Event) -> None:
+        """Those who listen to the event's channels learn what it does to them, whatever types they want."""
+        index = self._live.get(event.tenant)
+        for audience in index.match(event.channels) if index is not None else ():
+            for reader in tuple(audience.readers):
+                reader.affect(event)
+
+    def _deliver(self, entries: Sequence[Entry]) -> None:
+        """Each audience gets all of them that it wants in one call."""
         wanted: dict[Audience, list[Entry]] = {}
         found: dict[Hashable, list[Audience]] = {}
         for entry in entries:
@@ -172,9 +206,6 @@ class Hub:
                     theirs.append(entry)
         for audience, theirs in wanted.items():
             audience.deliver(theirs)
-        early, self._early = self._early, set()
-        for reader in early:
-            reader.resume()
 
     def _audiences_of(self, event: Event) -> list[Audience]:
         """Those who want such an event; what they want of types is judged once for all that want the same."""
@@ -221,11 +252,21 @@ class Hub:
             self.beat_once()
 
     def beat_once(self) -> None:
-        """One of the `BEAT_SLICES` turns of a heartbeat: end whose right to listen has ended, keep the others alive."""
-        now = self._clock()
+        """One of the `BEAT_SLICES` turns of a heartbeat."""
+        self._deadlines.pass_by()
         for reader in tuple(self._readers[self._turn]):
-            if reader.expires is not None and now >= reader.expires:
-                reader.end(control.expired())
-            else:
-                reader.beat()
+            reader.beat()
         self._turn = (self._turn + 1) % BEAT_SLICES
+
+    def _set_alarm(self) -> None:
+        """For the next moment at which somebody's right to listen ends, or nearly does."""
+        nap_s = self._deadlines.next_s()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if nap_s is not None:
+            self._alarm = asyncio.get_running_loop().call_later(min(nap_s, MAX_NAP_S), self._ring)
+
+    def _ring(self) -> None:
+        self._deadlines.pass_by()
+        self._set_alarm()

@@ -5,25 +5,29 @@ the reader takes the next entries from the feed's memory or pages from the store
 cursor has reached the tail it becomes live *in the same loop step*, without an await between, so nothing can be
 appended unseen. When its sink is full it simply stops, keeping nothing but its cursor, and goes on catching up once the
 sink has drained. So there is no queue per reader to overflow, and no seam between history and live.
+
+What its channels have lost is told before anything is written that lies behind the loss. Whether all of them have ended
+is asked whenever the reader has reached the tail, which is the only place where nothing can be left of them.
 """
 
 import asyncio
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from enum import Enum
 from typing import Protocol
 
 from hookbrook.core.event import Event
 from hookbrook.core.sse import HEARTBEAT, with_retry
 from hookbrook.errors import StoreError
-from hookbrook.store.base import Bounds, Log
+from hookbrook.store.base import Bounds, Log, Lost, Standing
 from hookbrook.stream import control
 from hookbrook.stream.connection import Connection
 from hookbrook.stream.feed import Feed
 from hookbrook.stream.pages import PAGE, Pages
 from hookbrook.stream.sink import Batch, Sink
-from hookbrook.stream.subscription import Entry, Subscription, batches
+from hookbrook.stream.subscription import Entry, Subscription, batches, merged_entries
 
 logger = logging.getLogger("hookbrook.stream")
 
@@ -31,6 +35,8 @@ logger = logging.getLogger("hookbrook.stream")
 STEP_BLOCKS = 16
 #: Events per page for clients that take the least.
 MIN_PAGE = 4
+#: Nothing is known of its channels, which is so for most readers; one object for all of them.
+NOTHING_KNOWN = Standing()
 #: How long to wait before reading again when the store could not be read.
 STORE_RETRY_S = 1.0
 
@@ -76,6 +82,7 @@ class Reader:
         "_page",
         "_retry_ms",
         "_sink",
+        "_standing",
         "_task",
         "_told_live",
         "_wrote",
@@ -96,6 +103,7 @@ class Reader:
         retry_ms: int,
         expires: int | None,
         connection: Connection | None = None,
+        standing: Standing = NOTHING_KNOWN,
     ) -> None:
         #: Under which the stream is listed and counted.
         self.connection = connection
@@ -106,6 +114,8 @@ class Reader:
         self.expires = expires
         self.mode = Mode.CATCHING_UP
         self._home = home
+        #: What is known of its channels; the reader was told of its loss.
+        self._standing = standing
         self._sink = sink
         self._retry_ms: int | None = retry_ms
         self._task: asyncio.Task[None] | None = None
@@ -152,6 +162,29 @@ class Reader:
         except Exception:  # noqa: BLE001 - see the class
             self.fail()
 
+    def affect(self, event: Event) -> None:
+        """An event that does something to its channels; what the reader wants of it was delivered before."""
+        if self.mode is not Mode.LIVE:
+            return
+        try:
+            self.cursor = max(self.cursor, event.seq)
+            if event.effect == "close":
+                if self.subscription.is_exact:
+                    self._see_closed(event)
+            else:
+                self._hear_of(self._home.feed.effects.lost(self.subscription, event.seq - 1))
+        except Exception:  # noqa: BLE001 - see the class
+            self.fail()
+
+    def tell(self, frame: bytes) -> None:
+        """A control event that has no place in the log."""
+        if self.mode is Mode.ENDED:
+            return
+        try:
+            self._write(frame)
+        except Exception:  # noqa: BLE001 - see the class
+            self.fail()
+
     def beat(self) -> None:
         """A sign of life, unless something was written since the last one or the sink has enough to do.
 
@@ -167,13 +200,17 @@ class Reader:
         self._wrote = False
 
     def _show_life(self) -> None:
-        if self.subscription.control and self.mode is Mode.LIVE and self._home.feed.tail > self.cursor:
-            self.cursor = self._home.feed.tail
-            self._sink.write(control.checkpoint(self._home.feed.cursor))
-        elif self.subscription.control:
-            self._sink.write(control.ping())
-        else:
+        feed = self._home.feed
+        if not self.subscription.control:
             self._sink.write(HEARTBEAT)
+        elif self.mode is Mode.CATCHING_UP:
+            # A long way without anything for this reader.
+            self._sink.write(control.checkpoint(feed.cursor_at(self.cursor)))
+        elif feed.tail > self.cursor:
+            self.cursor = feed.tail
+            self._sink.write(control.checkpoint(feed.cursor))
+        else:
+            self._sink.write(control.ping())
 
     def end(self, last_words: bytes = b"") -> None:
         """Say why, and close."""
@@ -234,6 +271,8 @@ class Reader:
         elif self.cursor > self._home.feed.tail:
             # It knows of an event that was committed and has not been announced yet.
             self._home.wait(self)
+        elif self._is_finished():
+            self._finish()
         else:
             self.mode = Mode.LIVE
             self._home.join(self)
@@ -242,15 +281,18 @@ class Reader:
                 self._sink.write(control.live(self._home.feed.cursor))
 
     def _step(self) -> None:
+        effects = self._home.feed.effects
+        if effects:
+            self._hear_of(effects.lost(self.subscription, self.cursor))
         for _ in range(STEP_BLOCKS):
             stretch = self._home.feed.after(self.cursor, self.subscription)
             if stretch is None:
                 self._start_reading()
                 return
-            self._take(stretch.entries)
+            self._take(effects.shown(stretch.entries, self.subscription))
             if self._sink.full:
                 return
-            self.cursor = stretch.scanned_to
+            self.cursor = max(self.cursor, stretch.scanned_to)
             if stretch.entries or self.cursor >= self._home.feed.tail:
                 break
         # Others get their turn: a reader far behind would otherwise hold the loop for all its backlog.
@@ -258,6 +300,8 @@ class Reader:
 
     def _take(self, entries: Iterable[Entry]) -> None:
         """Write entries until the sink is full; the cursor follows what was written."""
+        if self.subscription.merge:
+            entries = merged_entries(entries)
         for batch in batches(entries, self.subscription):
             if self._sink.full:
                 return
@@ -285,10 +329,12 @@ class Reader:
             return
         if page.oldest > self.cursor + 1:
             self._tell_trimmed(page.oldest, await self._home.log.bounds())
+        self._learn(page.standing)
         # What the store has but the feed has not announced yet will come by the feed.
         after, tail = self.cursor, self._home.feed.tail
         entries = [entry for entry in page.entries if after < entry.seq <= tail]
-        self._take(entries)
+        # The page may have been read for somebody who came a moment ago.
+        self._take(self._home.feed.effects.shown(entries, self.subscription))
         if not self._sink.full:
             self.cursor = max(self.cursor, min(page.scanned_to, tail))
             self._page = min(PAGE, self._page * 2)
@@ -302,6 +348,59 @@ class Reader:
         self.cursor = first - 1
         oldest, newest = bounds.epochs.cursor(self.cursor), bounds.epochs.cursor(bounds.tail)
         self._write(control.reset("trimmed", oldest=str(oldest), newest=str(newest)))
+
+    def _learn(self, standing: Standing) -> None:
+        """What a page of the store says of the channels. It may be a moment old, and begin before this reader."""
+        lost, before = standing.lost, self._standing
+        if standing.losses < before.losses:
+            return
+        if standing.losses == before.losses:
+            # Without another loss in between nothing was opened again, and what either knows is closed.
+            standing = replace(standing, closed={**before.closed, **standing.closed})
+        # What was counted since may be another loss beside one that was told.
+        is_news = standing.losses > before.losses or _seq(lost) > _seq(before.lost)
+        self._standing = standing
+        if is_news and lost is not None and lost.seq > self.cursor:
+            self._tell_lost(lost)
+
+    def _hear_of(self, lost: Lost | None) -> None:
+        """As `_learn`, of a deletion in the feed's memory."""
+        if lost is None:
+            return
+        before = self._standing
+        closed = self._home.feed.effects.still_closed(self.subscription.tenant, before.closed)
+        self._standing = replace(before, closed=closed)
+        if lost.seq > _seq(before.lost):
+            self._standing = replace(self._standing, lost=lost)
+            self._tell_lost(lost)
+
+    def _see_closed(self, event: Event) -> None:
+        theirs = (channel for channel in event.channels if channel in self.subscription.channels)
+        closed = {**self._standing.closed, **dict.fromkeys(theirs, event.seq)}
+        self._standing = replace(self._standing, closed=closed)
+        if self._is_finished():
+            self._finish()
+
+    def _tell_lost(self, lost: Lost) -> None:
+        if self.subscription.is_exact and len(self.subscription.channels) == 1:
+            # Of a single channel nothing is left up to there; of several, the others go on from here.
+            self.cursor = max(self.cursor, lost.seq)
+        feed = self._home.feed
+        told = control.reset(
+            lost.why, oldest=feed.cursor_at(lost.seq), newest=feed.cursor, at=feed.cursor_at(self.cursor)
+        )
+        self._write(told)
+
+    def _is_finished(self) -> bool:
+        """Whether nothing can come any more, and all that came was written. Only at the tail."""
+        closed, effects = self._standing.closed, self._home.feed.effects
+        if not (closed or effects) or not self.subscription.is_exact:
+            return False
+        end = effects.end(self.subscription, closed)
+        return end is not None and end <= self.cursor
+
+    def _finish(self) -> None:
+        self.end(control.closed(self.subscription.channels, self._home.feed.cursor_at(self.cursor)))
 
     def _send(self, batch: Batch) -> None:
         if self._retry_ms is None:
@@ -317,3 +416,7 @@ class Reader:
             self._retry_ms = None
         self._wrote = True
         self._sink.write(frame)
+
+
+def _seq(lost: Lost | None) -> int:
+    return 0 if lost is None else lost.seq

@@ -7,6 +7,7 @@ from enum import StrEnum
 from hookbrook.core.channel import matches_any
 from hookbrook.core.cloudevent import to_structured
 from hookbrook.core.event import Event, to_json
+from hookbrook.core.merge import merged
 from hookbrook.core.received import to_wire
 from hookbrook.core.sse import encode
 from hookbrook.store.base import Query
@@ -47,6 +48,8 @@ class Subscription:
     format: Format = Format.DATA
     #: Send the routine control events too: `hookbrook.live` and `hookbrook.checkpoint`.
     control: bool = False
+    #: Neighbouring pieces of one text come as one event while the reader catches up.
+    merge: bool = False
     #: Whether the reader may know that an event is also on this channel.
     may_see: Callable[[str], bool] = sees_all
 
@@ -58,6 +61,11 @@ class Subscription:
     def asked(self) -> Hashable:
         """Equal for readers who want the same events."""
         return (self.tenant, self.channels, self.types, self.source)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it asks for nothing but channels by name, and so may come to an end."""
+        return self.source is None and self.query.is_exact
 
     @property
     def audience(self) -> Hashable:
@@ -110,6 +118,20 @@ class Entry:
         if frame is None:
             frame = self._frames[kind] = _frame(self.event, kind, self.event.channels)
         return frame
+
+
+def merged_entries(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """The entries with neighbouring pieces of one text joined; one that stays alone keeps its frames."""
+    known: dict[int, Entry] = {}
+
+    def events() -> Iterator[Event]:
+        for entry in entries:
+            known[entry.seq] = entry
+            yield entry.event
+
+    for event in merged(events()):
+        entry = known.get(event.seq)
+        yield entry if entry is not None and entry.event is event else Entry(event)
 
 
 def batches(entries: Iterable[Entry], subscription: Subscription) -> Iterator[Batch]:

@@ -17,20 +17,11 @@ from hookbrook.store.sqlite.sql import execute_rows, sql
 Name = tuple[str, str]
 
 
-def is_exact(query: Query) -> bool:
-    """Whether all that the query asks for are channels by name."""
-    return bool(query.channels) and query.tenant is not None and not any(map(_is_prefix, query.channels))
-
-
-def _is_prefix(pattern: str) -> bool:
-    return pattern.endswith("*")
-
-
 def standing(connection: sqlite3.Connection, query: Query, *, after: int) -> Standing:
     """See `Log.standing`. Inside a read transaction."""
-    if is_exact(query):
+    if query.is_exact:
         return _of_names(connection, query, after)
-    return Standing(lost=_newest_loss(connection, query, after))
+    return Standing(lost=_newest_loss(connection, query, after), losses=_losses(connection))
 
 
 def _of_names(connection: sqlite3.Connection, query: Query, after: int) -> Standing:
@@ -39,7 +30,13 @@ def _of_names(connection: sqlite3.Connection, query: Query, after: int) -> Stand
     return Standing(
         closed={name: closed for _, name, closed, _, _ in rows if closed is not None},
         lost=max(losses, key=lambda lost: lost.seq, default=None),
+        losses=_losses(connection),
     )
+
+
+def _losses(connection: sqlite3.Connection) -> int:
+    row = connection.execute(sql("get_meta"), ("losses",)).fetchone()
+    return row[0] if row else 0
 
 
 def _newest_loss(connection: sqlite3.Connection, query: Query, after: int) -> Lost | None:
@@ -108,7 +105,9 @@ def carry_out(connection: sqlite3.Connection, event: Event) -> None:
             connection.execute(sql("close_channel"), (event.tenant, channel, event.seq))
         elif event.effect == "delete":
             connection.execute(sql("delete_channel"), (event.tenant, channel, event.seq))
+            connection.execute(sql("count_loss"))
 
 
 def raise_floor(connection: sqlite3.Connection, name: Name, floor: int) -> None:
-    connection.execute(sql("trim_channel"), (*name, floor))
+    if connection.execute(sql("trim_channel"), (*name, floor)).rowcount:
+        connection.execute(sql("count_loss"))

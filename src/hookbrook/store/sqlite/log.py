@@ -349,7 +349,7 @@ def event_of(row: Sequence[Any], epochs: Epochs) -> Event:
 
 def _is_indexed(query: Query) -> bool:
     """Whether every channel is an exact name, so that the index by channel finds the events without a scan."""
-    return query.owed is None and channels.is_exact(query) and len(query.channels) <= MAX_INDEXED_CHANNELS
+    return query.owed is None and query.is_exact and len(query.channels) <= MAX_INDEXED_CHANNELS
 
 
 def read(connection: sqlite3.Connection, query: Query, *, after: int, limit: int, epochs: Epochs) -> Page:

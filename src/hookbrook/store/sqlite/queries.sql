@@ -50,6 +50,9 @@ ON CONFLICT (tenant, name) DO UPDATE SET floor = excluded.floor, why = excluded.
 -- Its id was known for long enough, and begins to be another event's.
 UPDATE event SET dedupe = dedupe || char(31) || seq WHERE seq = ?;
 
+-- count_loss --
+INSERT INTO meta VALUES ('losses', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1;
+
 -- last_seq --
 -- The newest seq ever issued, also when its event is gone.
 SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'event'), 0);
