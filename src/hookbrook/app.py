@@ -152,7 +152,12 @@ class App:
         if not settings.dev:
             self.admin_key = await first_admin_key(catalog, now=self._clock())
         appender = Appender(store, catalog, self._clock)
-        client = GuardedClient(allowed=settings.allow_rules, denied=settings.deny_rules)
+        client = GuardedClient(
+            allowed=settings.allow_rules,
+            denied=settings.deny_rules,
+            proxy=settings.proxy,
+            direct=settings.direct_rules,
+        )
         await self._parts.enter_async_context(client)
         dispatcher = await self._start_dispatcher(store, catalog, appender, client)
         runner = Runner(store, lambda: catalog.routes, dispatcher.poke, clock=self._clock, rng=self._rng)

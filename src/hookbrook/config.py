@@ -21,6 +21,7 @@ from hookbrook.core.declared import nearest, read_endpoints, read_sources
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.issuer import Issuer, read_issuers
 from hookbrook.core.registration import check_public_url
+from hookbrook.core.proxy import Proxy, parse_proxy
 from hookbrook.core.retention import Rule as RetentionRule
 from hookbrook.core.retention import read_rules
 from hookbrook.core.source import Source
@@ -138,6 +139,12 @@ def _public_url(value: object) -> str:
     return text.rstrip("/")
 
 
+def _proxy(value: object) -> str:
+    text = _text(value)
+    parse_proxy(text)
+    return text
+
+
 def _store(value: object) -> str:
     text = _text(value)
     if re.match(r"postgres(?:ql)?://", text):
@@ -158,8 +165,8 @@ def _as_value_error(check: Callable[[], object]) -> None:
         raise ValueError(invalid.errors[0].message) from invalid
 
 
-def _setting(default: Any, read: Reader, about: str) -> Any:
-    return field(default=default, metadata={"read": read, "about": about})
+def _setting(default: Any, read: Reader, about: str, *, secret: bool = False) -> Any:
+    return field(default=default, metadata={"read": read, "about": about}, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +224,16 @@ class Settings:
     )
     deny_networks: tuple[str, ...] = _setting(
         (), _networks, "Networks that webhooks are never sent to; wins over `allow_networks`."
+    )
+    outbound_proxy: str | None = _setting(
+        None,
+        _or_none(_proxy),
+        "Forward proxy that webhooks leave through, `http://[USER:PASSWORD@]HOST:PORT`; see"
+        " [webhooks out](webhooks-out.md#leave-through-a-proxy).",
+        secret=True,
+    )
+    proxy_exceptions: tuple[str, ...] = _setting(
+        (), _networks, "Networks that are contacted directly although there is an `outbound_proxy`."
     )
     retention_age: float | None = _setting(
         30 * 86400.0, _or_none(_duration(60, 100 * 365 * 86400.0)), "How long events are kept; `none` keeps them all."
@@ -281,6 +298,12 @@ class Settings:
     @property
     def proxy_rules(self) -> tuple[Rule, ...]:
         return parse_rules(self.trusted_proxies, "trusted_proxies")
+    def proxy(self) -> Proxy | None:
+        return None if self.outbound_proxy is None else parse_proxy(self.outbound_proxy)
+
+    @property
+    def direct_rules(self) -> tuple[Rule, ...]:
+        return parse_rules(self.proxy_exceptions, "proxy_exceptions")
 
     @property
     def base_url(self) -> str:

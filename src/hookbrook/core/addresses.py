@@ -137,6 +137,10 @@ class Rule:
     network: Network
     port: int | None = None
 
+    def covers(self, address: str, port: int) -> bool:
+        """Whether it speaks of this address and port."""
+        return ip_address(address) in self.network and self.port in (None, port)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

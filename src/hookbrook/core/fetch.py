@@ -12,7 +12,8 @@ The port stands in core so that whoever needs a request made (deliveries, key se
     │   ├── Unreachable    unreachable       no route, or the network answered with an error
     │   ├── ConnectTimeout connect_timeout
     │   ├── TlsFailed      tls               the certificate is not accepted, or the handshake broke
-    │   └── LocalFault     local             our own machine has no socket or port left; not the receiver's fault
+    │   ├── LocalFault     local             our own machine has no socket or port left; not the receiver's fault
+    │   └── ProxyFailed    proxy             the operator's forward proxy is down or refuses; not the receiver's fault
     └── NoAnswer                           the receiver may have seen it, so it may come twice
         ├── TimedOut       timeout
         ├── Reset          reset             the connection ended before the answer did
@@ -135,6 +136,10 @@ class TlsFailed(NotSent):
 
 class LocalFault(NotSent):
     code = "local"
+
+
+class ProxyFailed(NotSent):
+    code = "proxy"
 
 
 class NoAnswer(FetchError):

@@ -17,6 +17,7 @@ class Attempt:
     __slots__ = (
         "address",
         "answered",
+        "at_proxy",
         "blocked",
         "body",
         "connected",
@@ -51,6 +52,8 @@ class Attempt:
         self.answered: float | None = None
         #: `ip:port` of the connection.
         self.address: str | None = None
+        #: It is the proxy that is being connected to.
+        self.at_proxy = False
         self.reused = False
         #: A byte of an answer has come over the connection.
         self.heard = False

@@ -7,7 +7,7 @@ from random import Random
 from typing import Final
 
 from hookbrook.core.delivery import Happening, Outcome
-from hookbrook.core.fetch import Fetch, FetchError, LocalFault, Request
+from hookbrook.core.fetch import Fetch, FetchError, LocalFault, ProxyFailed, Request
 from hookbrook.core.ids import new_id
 from hookbrook.outbound.body import Unfit
 from hookbrook.outbound.clock import SteadyClock, Timers
@@ -37,11 +37,13 @@ class Attempts:
         self._rng = rng
         #: An expression may keep the loop for some ten milliseconds; between two of them all others have a turn.
         self._reshaping = asyncio.Lock()
+        #: Attempts that did not come about, for want of a socket or of the proxy.
+        self.prevented = 0
         #: Attempts that our own errors ended.
         self.internal_errors = 0
 
     async def make(self, lane: Lane, owed: Owed) -> Outcome | None:
-        """None: our own machine could not even try."""
+        """None: our own machine, or the proxy before it, could not even try."""
         started = self._wall()
         begun = self._timers.time()
         endpoint = lane.endpoint
@@ -49,8 +51,9 @@ class Attempts:
         result: Result
         try:
             result = await self._fetch.send(await self._request(lane, owed, started // _US, attempt_id))
-        except LocalFault as exc:
+        except (LocalFault, ProxyFailed) as exc:
             logger.warning("Attempts to %s wait: %s", endpoint.id, exc)
+            self.prevented += 1
             return None
         except (FetchError, Unfit) as exc:
             result = exc

@@ -21,6 +21,7 @@ from hookbrook.core.addresses import Rule, Target, judge
 from hookbrook.outbound.attempt import Attempt
 from hookbrook.outbound.faults import refusal, tls_failure
 from hookbrook.outbound.resolver import Lookups, Resolver, address_info, with_zone
+from hookbrook.outbound.tunnel import Tunnels
 from hookbrook.outbound.wire import Wire
 
 #: RFC 8305 section 5: how long one address is given before the next is tried beside it.
@@ -31,15 +32,23 @@ TLS_GOODBYE_S: Final = 1.0
 
 class Dialler:
     def __init__(
-        self, resolver: Resolver, allowed: Sequence[Rule], denied: Sequence[Rule], ssl_context: ssl.SSLContext
+        self,
+        resolver: Resolver,
+        allowed: Sequence[Rule],
+        denied: Sequence[Rule],
+        ssl_context: ssl.SSLContext,
+        tunnels: Tunnels | None = None,
     ) -> None:
         self._allowed = allowed
         self._denied = denied
         self._ssl_context = ssl_context
+        self._tunnels = tunnels
         self._lookups = Lookups(resolver, allowed, denied)
 
     def close(self) -> None:
         self._lookups.close()
+        if self._tunnels is not None:
+            self._tunnels.close()
 
     async def dial(self, target: Target, attempt: Attempt, make: Callable[[], Wire]) -> Wire:
         """A connection to the target, ready for a request. Raises `FetchError`; does not end by itself."""
@@ -49,10 +58,16 @@ class Dialler:
         else:
             addresses = await self._lookups.find(target.host, target.port)
         peer = f"{target.host}:{target.port}"
+        through = None
         try:
-            sock = await start_connection(
-                addresses, happy_eyeballs_delay=HAPPY_EYEBALLS_S, socket_factory=partial(self._socket, attempt)
-            )
+            if self._tunnels is not None and self._tunnels.leads_to(addresses):
+                for info in addresses:
+                    self._judge(attempt, info)
+                sock, through = await self._tunnels.open(addresses, attempt)
+            else:
+                sock = await start_connection(
+                    addresses, happy_eyeballs_delay=HAPPY_EYEBALLS_S, socket_factory=partial(self._socket, attempt)
+                )
         except (OSError, RuntimeError) as exc:  # uvloop raises the latter
             raise refusal(exc, attempt, peer) from None
         attempt.connected = monotonic()
@@ -64,6 +79,9 @@ class Dialler:
         except BaseException:
             sock.close()
             raise
+        if through is not None:
+            # Who was asked for, and not the proxy that the socket is connected to.
+            wire.address = through
         attempt.ready = monotonic()
         return wire
 
@@ -84,11 +102,15 @@ class Dialler:
 
     def _socket(self, attempt: Attempt, info: AddrInfoType) -> socket.socket:
         """The last gate: whatever led here, an address that is refused gets no socket."""
-        family, kind, protocol, _, address = info
+        family, kind, protocol, _, _ = info
+        self._judge(attempt, info)
+        if attempt.dialled is None:
+            attempt.dialled = monotonic()
+        return socket.socket(family, kind, protocol)
+
+    def _judge(self, attempt: Attempt, info: AddrInfoType) -> None:
+        address = info[4]
         verdict = judge(with_zone(address), self._allowed, self._denied, port=address[1])
         if not verdict.ok:
             attempt.blocked = verdict.reason
             raise OSError(errno.EACCES, "refused by the address guard")
-        if attempt.dialled is None:
-            attempt.dialled = monotonic()
-        return socket.socket(family, kind, protocol)

@@ -55,8 +55,10 @@ MAX_QUEUED_BYTES: Final = 64 << 20
 SWEEP_S: Final = 60.0
 #: Timers round; one that fired a microsecond early would find nothing due.
 TIMER_SLACK_US: Final = 1000
-#: How long a lane waits after our own machine could not make a connection (no file or port left).
+#: How long a lane waits after our own machine could not make a connection (no file or port left, no proxy); doubled
+#: each time that it still cannot.
 LOCAL_FAULT_PAUSE_S: Final = 1.0
+MAX_LOCAL_FAULT_PAUSE_S: Final = 30.0
 #: When disabling an endpoint is tried again after the store could not.
 DISABLE_RETRY_S: Final = 5.0
 #: What stopping grants the ledger at least.
@@ -216,6 +218,7 @@ class Dispatcher:
             unrecorded=self._ledger.unrecorded,
             outcomes=dict(self._outcomes),
             internal_errors=self._internal_errors + self._attempts.internal_errors,
+            prevented=self._attempts.prevented,
             record_failures=self._ledger.failures,
             set_aside=self._ledger.set_aside,
         )
@@ -322,6 +325,7 @@ class Dispatcher:
                 if outcome is None:
                     self._pause(lane)
                     break
+                lane.faults = 0
                 self._outcomes[outcome.happening] += 1
                 entry = self._operations.weigh(lane, owed, outcome)
                 lane.ending = lane.ending or entry.outcome.disables is not None
@@ -362,7 +366,8 @@ class Dispatcher:
 
         if not lane.paused:
             lane.paused = True
-            self._timers.call_later(LOCAL_FAULT_PAUSE_S, resume)
+            self._timers.call_later(min(LOCAL_FAULT_PAUSE_S * 2**lane.faults, MAX_LOCAL_FAULT_PAUSE_S), resume)
+            lane.faults = min(lane.faults + 1, 10)
 
     def _recorded(self, entries: Sequence[Entry]) -> None:
         for entry in entries:

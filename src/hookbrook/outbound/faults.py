@@ -15,6 +15,7 @@ from hookbrook.core.fetch import (
     FetchError,
     HeadersTooLarge,
     LocalFault,
+    ProxyFailed,
     Reset,
     TimedOut,
     TlsFailed,
@@ -38,8 +39,11 @@ def told(error: FetchError, attempt: Attempt) -> FetchError:
     )
 
 
-def late(peer: str, *, connected: bool) -> FetchError:
-    if connected:
+def late(peer: str, attempt: Attempt) -> FetchError:
+    """The time is over."""
+    if attempt.at_proxy:
+        return ProxyFailed("No connection to the proxy within the time allowed.")
+    if attempt.ready is not None:
         return TimedOut(f"{peer} did not answer completely within the time allowed.")
     return ConnectTimeout(f"No connection to {peer} within the time allowed.")
 

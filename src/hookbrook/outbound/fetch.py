@@ -6,6 +6,7 @@ here. What could be a trap, and where it is closed:
 
 - *Addresses.* See `dialler`: judged when a name is resolved, and again where the socket is made.
 - *State between receivers.* There is none: no cookies, no redirects, no proxies or credentials from the environment.
+- *A proxy*, where the operator names one, carries bytes and decides nothing (`tunnel`).
 - *Answers.* See `wire`: bounded in every dimension, not decompressed, never taken for another request's.
 - *Old connections.* A pool that is kept busy would keep its first address for ever, so no request starts on a
   connection that is older than a minute (`connections`).
@@ -27,6 +28,7 @@ from typing import Final, NamedTuple, Self
 from hookbrook.core.addresses import Rule, Target, parse_url
 from hookbrook.core.fetch import Fetch, FetchError, Request, Response, Timing, Unsendable
 from hookbrook.core.headers import check_headers
+from hookbrook.core.proxy import Proxy
 from hookbrook.errors import Invalid
 from hookbrook.outbound.attempt import Attempt
 from hookbrook.outbound.connections import Connections
@@ -34,6 +36,7 @@ from hookbrook.outbound.dialler import Dialler
 from hookbrook.outbound.faults import late, misanswer, told
 from hookbrook.outbound.head import head, request_line
 from hookbrook.outbound.resolver import Resolver, SystemResolver
+from hookbrook.outbound.tunnel import Tunnels
 from hookbrook.outbound.wire import Dropped, HeadTooLarge, NotHttp, Wire
 
 __all__ = [
@@ -83,6 +86,8 @@ class GuardedClient:
     Args:
         allowed: addresses that may be contacted although the table of `core.addresses` refuses them.
         denied: addresses that may not be contacted whatever else is said.
+        proxy: what all connections go through, or None.
+        direct: networks that are contacted without the proxy.
         resolver: finds the addresses of names; the system's if None.
         ssl_context: verifies receivers; the system's default if None.
         user_agent: sent unless a request has its own.
@@ -95,6 +100,8 @@ class GuardedClient:
         *,
         allowed: Sequence[Rule] = (),
         denied: Sequence[Rule] = (),
+        proxy: Proxy | None = None,
+        direct: Sequence[Rule] = (),
         resolver: Resolver | None = None,
         ssl_context: ssl.SSLContext | None = None,
         user_agent: str = "Hookbrook",
@@ -103,6 +110,8 @@ class GuardedClient:
     ) -> None:
         self._allowed = tuple(allowed)
         self._denied = tuple(denied)
+        self._proxy = proxy
+        self._direct = tuple(direct)
         self._resolver = resolver
         self._ssl_context = ssl_context
         self._user_agent = user_agent
@@ -113,13 +122,15 @@ class GuardedClient:
 
     async def start(self) -> None:
         """Open the pool; no connection is made yet."""
+        resolver = self._resolver or SystemResolver()
         self._parts = _Parts(
             connections=Connections(size=self._pool, idle_s=IDLE_S, max_age_s=self._max_age_s),
             dialler=Dialler(
-                self._resolver or SystemResolver(),
+                resolver,
                 self._allowed,
                 self._denied,
                 self._ssl_context or ssl.create_default_context(),
+                None if self._proxy is None else Tunnels(self._proxy, self._direct, resolver),
             ),
             loop=asyncio.get_running_loop(),
         )
@@ -169,7 +180,7 @@ class GuardedClient:
         except (Dropped, HeadTooLarge, NotHttp) as exc:
             raise told(misanswer(exc, to.peer), attempt) from None
         except TimeoutError:
-            raise told(late(to.peer, connected=attempt.ready is not None), attempt) from None
+            raise told(late(to.peer, attempt), attempt) from None
         except FetchError as exc:
             raise told(exc, attempt) from None
         response = attempt.response(truncated=attempt.truncated)

@@ -117,6 +117,8 @@ class Lane:
         self.retrying = 0
         #: Nothing is started for a moment, because our own machine could not.
         self.paused = False
+        #: How often in a row it could not.
+        self.faults = 0
         #: The endpoint is about to be disabled, unless somebody changes it first.
         self.ending = False
         #: Wakes the lane when its next delivery is due, at `timer_at`.

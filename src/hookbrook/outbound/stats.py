@@ -23,5 +23,7 @@ class Stats:
     #: could not be written.
     outcomes: Mapping[Happening, int]
     internal_errors: int
+    #: Attempts that did not come about, for want of a socket or of the proxy.
+    prevented: int
     record_failures: int
     set_aside: int
