@@ -234,6 +234,7 @@ class App:
             events=lambda: self._appended,
             streams=lambda: len(hub),
             in_flight=lambda: dispatcher.stats().in_flight,
+            prevented=lambda: dispatcher.stats().prevented,
             outcomes=outcomes,
         )
 

@@ -20,8 +20,8 @@ from hookbrook.core.channel import check_patterns
 from hookbrook.core.declared import nearest, read_endpoints, read_sources
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.issuer import Issuer, read_issuers
-from hookbrook.core.registration import check_public_url
 from hookbrook.core.proxy import Proxy, parse_proxy
+from hookbrook.core.registration import check_public_url
 from hookbrook.core.retention import Rule as RetentionRule
 from hookbrook.core.retention import read_rules
 from hookbrook.core.source import Source
@@ -298,6 +298,8 @@ class Settings:
     @property
     def proxy_rules(self) -> tuple[Rule, ...]:
         return parse_rules(self.trusted_proxies, "trusted_proxies")
+
+    @property
     def proxy(self) -> Proxy | None:
         return None if self.outbound_proxy is None else parse_proxy(self.outbound_proxy)
 

@@ -715,7 +715,11 @@ async def test_a_refusal_does_not_repeat_what_was_sent(house: House) -> None:
 
 async def test_health_and_metrics_need_no_credential(tmp_path: Path) -> None:
     stats = Stats(
-        events=lambda: 42, streams=lambda: 7, in_flight=lambda: 3, outcomes=lambda: {"accepted": 5, "refused": 1}
+        events=lambda: 42,
+        streams=lambda: 7,
+        in_flight=lambda: 3,
+        prevented=lambda: 2,
+        outcomes=lambda: {"accepted": 5, "refused": 1},
     )
     async with gateway_in(tmp_path, stats=stats) as house:
         assert (await house.ask("GET", "/healthz", key="")).json() == {"status": "ok"}
@@ -727,6 +731,7 @@ async def test_health_and_metrics_need_no_credential(tmp_path: Path) -> None:
             "hookbrook_events_total 42.0",
             "hookbrook_streams_open 7.0",
             "hookbrook_attempts_in_flight 3.0",
+            "hookbrook_attempts_prevented_total 2.0",
             'hookbrook_attempts_total{outcome="accepted"} 5.0',
             'hookbrook_attempts_total{outcome="refused"} 1.0',
             "hookbrook_store_writable 1.0",

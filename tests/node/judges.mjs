@@ -45,6 +45,14 @@ const standardwebhooks = {
   },
 };
 
+const svix = {
+  accepts: async ({ secret, body, headers }) => {
+    const { Webhook } = await import("svix");
+    new Webhook(secret).verify(body, headers);
+    return true;
+  },
+};
+
 const rivet = {
   accepts: async ({ secret, body, headers }) => {
     const { AwsLambdaReceiver } = await import("@zoom/rivet/users");
@@ -231,6 +239,7 @@ const judges = {
   octokit,
   stripe,
   standardwebhooks,
+  svix,
   rivet,
   discord,
   sendgrid,

@@ -25,7 +25,11 @@ LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The client meets both loops, which connect and speak TLS in ways of their own; the rest runs on asyncio's."""
-    return LOOPS if item.path.name in ("test_fetch.py", "test_tunnel.py", "test_wire.py") else {"asyncio": LOOPS["asyncio"]}
+    return (
+        LOOPS
+        if item.path.name in ("test_fetch.py", "test_tunnel.py", "test_wire.py")
+        else {"asyncio": LOOPS["asyncio"]}
+    )
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey
 
+from hookbrook import verify
 from hookbrook.core.endpoint import Retired
 
 from .conftest import Arrived, Peer, Serve
@@ -54,8 +55,8 @@ async def arrived(tmp_path: Path, serve: Serve, *, later_s: float = 0.0) -> Arri
     return request
 
 
-def node_accepts(secret: str, body: str, headers: dict[str, str]) -> bool:
-    request = {"judge": "standardwebhooks", "do": "accepts", "secret": secret, "body": body, "headers": headers}
+def node_accepts(judge: str, secret: str, body: str, headers: dict[str, str]) -> bool:
+    request = {"judge": judge, "do": "accepts", "secret": secret, "body": body, "headers": headers}
     done = subprocess.run(
         ["node", "judges.mjs"], cwd=NODE, input=json.dumps(request) + "\n", capture_output=True, text=True, check=True
     )
@@ -67,16 +68,21 @@ async def test_the_libraries_of_the_specification_verify_with_the_new_secret_and
 ) -> None:
     request = await arrived(tmp_path, serve)
     headers = {name.lower(): value for name, value in request.headers}
+    by_svix = {name: value for name, value in headers.items() if name.startswith("svix-")}
+    assert set(by_svix) == {"svix-id", "svix-timestamp", "svix-signature"}
     for secret in (SECRET, OTHER):
         standardwebhooks.Webhook(secret).verify(request.body, headers)
-        svix.Webhook(secret).verify(request.body, {name: headers[name] for name in headers if name[:5] == "svix-"})
-        assert node_accepts(secret, BODY, headers)
+        svix.Webhook(secret).verify(request.body, by_svix)
+        assert node_accepts("standardwebhooks", secret, BODY, headers)
+        assert node_accepts("svix", secret, BODY, by_svix)
     stranger = "whsec_" + b64encode(bytes(32)).decode()
     with pytest.raises(standardwebhooks.WebhookVerificationError):
         standardwebhooks.Webhook(stranger).verify(request.body, headers)
     with pytest.raises(svix.WebhookVerificationError):
         svix.Webhook(SECRET).verify(request.body + b" ", headers)
-    assert not node_accepts(SECRET, BODY + " ", headers)
+    for judge in ("standardwebhooks", "svix"):
+        assert not node_accepts(judge, SECRET, BODY + " ", headers)
+        assert not node_accepts(judge, stranger, BODY, headers)
 
 
 async def test_the_old_secret_no_longer_verifies_once_the_overlap_is_over(tmp_path: Path, serve: Serve) -> None:
@@ -93,5 +99,10 @@ async def test_libsodium_verifies_the_ed25519_signature(tmp_path: Path, serve: S
     [signature] = [b64decode(encoded) for version, encoded in signatures if version == "v1a"]
     signed = f"evt_1.{request.header('webhook-timestamp')}.".encode() + request.body
     PRIVATE.verify_key.verify(signed, signature)
+    # Ours does as well, by either kind of key.
+    headers = dict(request.headers)
+    public = "whpk_" + b64encode(bytes(PRIVATE.verify_key)).decode()
+    for key in (public, SECRET, OTHER):
+        assert verify(key, headers, request.body).id == "evt_1"
     with pytest.raises(BadSignatureError):
         PRIVATE.verify_key.verify(signed + b" ", signature)

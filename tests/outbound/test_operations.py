@@ -10,7 +10,7 @@ import pytest
 from hookbrook.core.delivery import State
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import Appended, Event, NewEvent
-from hookbrook.core.operational import DELIVERY_FAILED, ENDPOINT_DISABLED, ENDPOINT_FAILING
+from hookbrook.core.operational import DELIVERY_FAILED, ENDPOINT_DISABLED, ENDPOINT_FAILING, ENDPOINT_RECOVERED
 from hookbrook.errors import StoreFull
 from hookbrook.outbound.operations import Operations
 from hookbrook.store.base import Query
@@ -174,6 +174,8 @@ async def test_one_success_begins_the_five_days_anew(tmp_path: Path, serve: Serv
         post.answer = "204 No Content"
         await fail_daily(rig, 1, first=4)
         assert await rig.store.failing() == {}
+        [relief] = [json.loads(event.data) for event in await told(rig) if event.type == ENDPOINT_RECOVERED]
+        assert relief["failing_since"] == "2026-11-23T16:20:00Z"
         post.answer = "500 Oh No"
         await fail_daily(rig, 5, first=5)
         assert (await now(rig, endpoint)).enabled

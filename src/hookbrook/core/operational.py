@@ -2,6 +2,7 @@
 
     hookbrook.delivery.failed     a delivery has ended without arriving
     hookbrook.endpoint.failing    nothing has arrived for half of the time after which an endpoint is disabled
+    hookbrook.endpoint.recovered  something has arrived after that warning
     hookbrook.endpoint.disabled   that time is over, or the receiver answered 410
 
 They are events like all others: in the log, streamed to those who ask for them by name, and delivered to endpoints that
@@ -24,6 +25,7 @@ from hookbrook.core.event import JSON_TYPE, Event, NewEvent, format_time
 
 DELIVERY_FAILED: Final = "hookbrook.delivery.failed"
 ENDPOINT_FAILING: Final = "hookbrook.endpoint.failing"
+ENDPOINT_RECOVERED: Final = "hookbrook.endpoint.recovered"
 ENDPOINT_DISABLED: Final = "hookbrook.endpoint.disabled"
 
 #: The error of a delivery whose endpoint's filter failed.
@@ -60,6 +62,11 @@ def endpoint_failing(endpoint: Endpoint, since: int, *, disabled_at: int, now: i
     """A warning: unless something arrives, the endpoint will be disabled then. Times in microseconds since 1970."""
     more = {"failing_since": format_time(since), "disabled_at": format_time(disabled_at)}
     return _event(ENDPOINT_FAILING, endpoint, now, (str(since),), more)
+
+
+def endpoint_recovered(endpoint: Endpoint, since: int, *, now: int) -> NewEvent:
+    """The end of what `endpoint_failing` warned of."""
+    return _event(ENDPOINT_RECOVERED, endpoint, now, (str(since),), {"failing_since": format_time(since)})
 
 
 def endpoint_disabled(endpoint: Endpoint, reason: str, since: int | None, *, now: int) -> NewEvent:

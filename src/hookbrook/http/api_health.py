@@ -86,6 +86,11 @@ class _Numbers(Collector):
         yield CounterMetricFamily("hookbrook_events", "Events appended.", value=self._stats.events())
         yield GaugeMetricFamily("hookbrook_streams_open", "Streams open now.", value=self._stats.streams())
         yield GaugeMetricFamily("hookbrook_attempts_in_flight", "Attempts under way.", value=self._stats.in_flight())
+        yield CounterMetricFamily(
+            "hookbrook_attempts_prevented",
+            "Attempts that did not come about, for want of a socket or of the proxy.",
+            value=self._stats.prevented(),
+        )
         attempts = CounterMetricFamily("hookbrook_attempts", "Attempts by what they led to.", labels=["outcome"])
         for outcome, number in self._stats.outcomes().items():
             attempts.add_metric([outcome], number)

@@ -38,6 +38,8 @@ class Stats:
     streams: Callable[[], int] = _zero
     #: Attempts under way now.
     in_flight: Callable[[], int] = _zero
+    #: Attempts that did not come about since the start, for want of a socket or of the proxy.
+    prevented: Callable[[], int] = _zero
     #: Attempts by what they led to (`accepted`, `refused`, `exhausted`) since the start.
     outcomes: Callable[[], Mapping[str, int]] = _nothing
 

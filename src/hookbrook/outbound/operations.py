@@ -20,6 +20,7 @@ from hookbrook.core.operational import (
     delivery_unfiltered,
     endpoint_disabled,
     endpoint_failing,
+    endpoint_recovered,
     is_operational,
 )
 from hookbrook.errors import Conflict, StoreError
@@ -89,7 +90,7 @@ class Operations:
     def weigh(self, lane: Lane, owed: Owed, outcome: Outcome) -> Entry:
         """The outcome with what follows from it for the endpoint, and what is to be told of it."""
         if outcome.happening is Happening.ACCEPTED:
-            return Entry(lane, outcome)
+            return Entry(lane, outcome, self._recovery(lane, owed))
         quiet = is_operational(owed.event)
         now = self._now()
         since = None if outcome.attempt.error in NOT_ITS_FAULT else self.standing.since(lane.endpoint.id)
@@ -105,6 +106,13 @@ class Operations:
         if outcome.happening is Happening.EXHAUSTED and not quiet:
             notice = delivery_failed(lane.endpoint, owed.event, outcome, now=now)
         return Entry(lane, outcome, notice, quiet)
+
+    def _recovery(self, lane: Lane, owed: Owed) -> NewEvent | None:
+        """What is to be told because something has arrived, if the owner had reason to worry."""
+        since, now = self.standing.since(lane.endpoint.id), self._now()
+        if since is None or self._disable_after is None or is_operational(owed.event):
+            return None
+        return endpoint_recovered(lane.endpoint, since, now=now) if now >= since + self._disable_after // 2 else None
 
     def tell_unfiltered(self, endpoint: Endpoint | None, event: Event, delivery: NewDelivery) -> None:
         """A delivery has failed from the start, because the endpoint's filter did."""
