@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from hookbrook.config import Settings, describe, load
+from hookbrook.core.credential import Basic
+from hookbrook.core.proxy import Proxy
 from hookbrook.core.retention import Rule
 from hookbrook.errors import ConfigError
 
@@ -64,6 +66,7 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
         "log_format": "json", "trusted_proxies": "10.0.0.1/32", "proxy_headers": "Forwarded", "max_connections": "5",
         "max_connections_per_address": "4", "max_connections_per_subject": "none", "max_stream_channels": "3",
         "connect_rate": "2", "connect_burst": "7", "publish_rate": "none", "publish_burst": "8",
+        "outbound_proxy": "http://me:top%40secret@proxy:3128", "proxy_exceptions": "10.0.0.0/8",
     }  # fmt: skip
     assert set(texts) == {each.name for each in describe()}
     by_flag = load(dict(texts), {}, tmp_path)
@@ -71,6 +74,8 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
     toml = "".join(f'{name} = "{text}"\n' for name, text in texts.items())
     assert by_flag == by_variable == load({}, {}, written(tmp_path, toml))
     assert by_flag.store_path == Path("/var/log.db")
+    assert by_flag.proxy == Proxy(host="proxy", port=3128, authorization="Basic bWU6dG9wQHNlY3JldA==")
+    assert "secret@" not in repr(by_flag)
     assert by_flag.public_url == by_flag.base_url == "https://hooks.example.com"
     assert by_flag.allowed_hosts == ("a.example", "*.b.example")
     assert by_flag.retention_age == 5400
@@ -304,6 +309,30 @@ def test_a_wrong_declaration_is_named_by_its_place(tmp_path: Path, toml: str, ke
     error = refused(tmp_path, toml=toml)
     assert error.key == key
     assert "whsec_" not in str(error).replace("starts with whsec_", "").replace("follows whsec_", "")
+
+
+def test_what_a_declared_endpoint_proves_itself_with_may_be_in_the_environment(tmp_path: Path) -> None:
+    toml = """
+[[endpoints]]
+name = "a"
+url = "https://example.com/x"
+auth = { type = "basic", username = "me", password = "${CRM_PASSWORD}" }
+secret_headers = { X-Key = "${CRM_KEY}", X-Plain = "plain" }
+filter = "data.total > `5`"
+format = "cloudevent"
+ordering = "channel"
+max_body_bytes = 1000
+"""
+    file = written(tmp_path, toml)
+    [endpoint] = load({}, {"CRM_PASSWORD": "pw", "CRM_KEY": "k"}, file).endpoints
+    assert endpoint.auth == Basic(username="me", password="pw")
+    assert endpoint.secret_headers == {"X-Key": "k", "X-Plain": "plain"}
+    assert (endpoint.filter, endpoint.format, endpoint.ordering) == ("data.total > `5`", "cloudevent", "channel")
+    for missing in ("CRM_PASSWORD", "CRM_KEY"):
+        with pytest.raises(ConfigError, match=missing):
+            load({}, {name: "x" for name in ("CRM_PASSWORD", "CRM_KEY") if name != missing}, file)
+    with pytest.raises(ConfigError, match=r"endpoints\[0\]\.filter"):
+        load({}, {}, written(tmp_path, '[[endpoints]]\nname = "a"\nurl = "https://example.com"\nfilter = "data."\n'))
 
 
 def test_a_declared_endpoint_may_be_on_a_network_that_is_allowed(tmp_path: Path) -> None:
