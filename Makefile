@@ -25,6 +25,8 @@ demo: .venv/.run .venv/.package ## run the chatbot example; needs nothing but Py
 
 test: .venv/.test .venv/.package $(NODE_PACKAGES) ## run every test (some of them: ARGS="tests/core -k cursor")
 	@HOOKBROOK_CHROMIUM=$$(scripts/chromium.sh) || exit 1; export HOOKBROOK_CHROMIUM; \
+	HOOKBROOK_FIREFOX=$$(scripts/program.sh firefox-esr firefox-esr) || exit 1; export HOOKBROOK_FIREFOX; \
+	HOOKBROOK_NGINX=$$(scripts/program.sh nginx nginx) || exit 1; export HOOKBROOK_NGINX; \
 	$(VENV) -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 check: .venv/.test .venv/.package ## judge format, lint and types

@@ -1,36 +1,64 @@
-"""What every test folder shares: where the browser is, a loud note when there is none, and the table of judges."""
+"""What every test folder shares: where browsers and nginx are, a loud note when one is missing, the table of judges."""
 
 import os
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-FIND_CHROMIUM = Path(__file__).parents[1] / "scripts" / "chromium.sh"
-NO_CHROMIUM = "no Chromium: install it, or set HOOKBROOK_CHROMIUM to its path"
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What tests of one mark need: found by a script, which `make test` lets install it; named by a variable."""
+
+    mark: str
+    name: str
+    find: tuple[str, ...]
+
+    @property
+    def variable(self) -> str:
+        return f"HOOKBROOK_{self.name.upper()}"
+
+    @property
+    def missing(self) -> str:
+        return f"no {self.name}: install it, or set {self.variable} to its path"
+
+
+PROGRAMS = (
+    Program("browser", "Chromium", ("chromium.sh", "--find")),
+    Program("firefox", "Firefox", ("program.sh", "firefox-esr", "firefox-esr", "--find")),
+    Program("nginx", "nginx", ("program.sh", "nginx", "nginx", "--find")),
+)
 
 
 def pytest_configure() -> None:
-    """Let a plain `pytest` see the browser that `make test` sees."""
-    if not os.environ.get("HOOKBROOK_CHROMIUM"):
-        environment = {name: value for name, value in os.environ.items() if name != "HOOKBROOK_CHROMIUM"}
-        command = [str(FIND_CHROMIUM), "--find"]
-        found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        os.environ["HOOKBROOK_CHROMIUM"] = found.stdout.strip()
+    """Let a plain `pytest` see the programs that `make test` sees."""
+    for program in PROGRAMS:
+        if not os.environ.get(program.variable):
+            environment = {name: value for name, value in os.environ.items() if name != program.variable}
+            command = [str(SCRIPTS / program.find[0]), *program.find[1:]]
+            found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+            os.environ[program.variable] = found.stdout.strip()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not os.environ["HOOKBROOK_CHROMIUM"]:
-        for item in items:
-            if item.get_closest_marker("browser"):
-                item.add_marker(pytest.mark.skip(reason=NO_CHROMIUM))
+    missing = [program for program in PROGRAMS if not os.environ[program.variable]]
+    for item in items:
+        for program in missing:
+            if item.get_closest_marker(program.mark):
+                item.add_marker(pytest.mark.skip(reason=program.missing))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    skipped = [report for report in terminalreporter.stats.get("skipped", []) if NO_CHROMIUM in str(report.longrepr)]
-    if skipped:
-        sentence = f"{len(skipped)} browser tests did not run: {NO_CHROMIUM}"
-        terminalreporter.write_sep("!", sentence, yellow=True, bold=True)
+    for program in PROGRAMS:
+        reports = terminalreporter.stats.get("skipped", [])
+        skipped = [report for report in reports if program.missing in str(report.longrepr)]
+        if skipped:
+            sentence = f"{len(skipped)} tests did not run: {program.missing}"
+            terminalreporter.write_sep("!", sentence, yellow=True, bold=True)
     _print_judges(terminalreporter)
 
 

@@ -31,7 +31,7 @@ from hookbrook.errors import ConfigError, Invalid
 PREFIX = "HOOKBROOK_"
 FILE_NAME = "hookbrook.toml"
 #: Environment variables of the same prefix that other programs of ours read: the client, the demo, the tests.
-_OTHERS = re.compile(r"HOOKBROOK_(?:CONFIG|URL|KEY|CHROMIUM|DEMO_[A-Z0-9_]*)\Z")
+_OTHERS = re.compile(r"HOOKBROOK_(?:CONFIG|URL|KEY|CHROMIUM|FIREFOX|NGINX|DEMO_[A-Z0-9_]*)\Z")
 #: What Kubernetes sets in every pod beside a service named hookbrook; HOOKBROOK_PORT is then `tcp://10.0.0.1:4665`.
 _KUBERNETES = re.compile(r"HOOKBROOK_(?:SERVICE_(?:HOST|PORT(?:_[A-Z0-9_]+)?)|PORT_[0-9]+_[A-Z_]+)\Z")
 _KUBERNETES_PORT = re.compile(r"(?:tcp|udp)://")

@@ -161,6 +161,7 @@ def test_every_verb_is_documented() -> None:
 def test_every_variable_that_is_mentioned_is_one(path: Path) -> None:
     known = {each.variable for each in describe()}
     known |= {"HOOKBROOK_URL", "HOOKBROOK_KEY", "HOOKBROOK_CONFIG", "HOOKBROOK_SOURCE_SECRET", "HOOKBROOK_CHROMIUM"}
+    known |= {"HOOKBROOK_FIREFOX", "HOOKBROOK_NGINX"}
     names = set(re.findall(r"\bHOOKBROOK_[A-Z_]+[A-Z]\b", path.read_text("utf-8")))
     assert {name for name in names if not name.startswith("HOOKBROOK_DEMO")} - known == set()
 

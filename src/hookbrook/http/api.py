@@ -19,6 +19,7 @@ from hookbrook.http.api_explain import Explain
 from hookbrook.http.api_health import Health
 from hookbrook.http.api_jobs import Jobs
 from hookbrook.http.api_keys import Keys
+from hookbrook.http.api_page import Page
 from hookbrook.http.api_signing import Signing
 from hookbrook.http.api_sources import Sources
 from hookbrook.http.api_trigger import Trigger
@@ -45,6 +46,7 @@ def build_api(gateway: Gateway, ingest: App | None = None) -> FastAPI:
     for part in (Sources, Endpoints, Signing, Deliveries, Explain, Jobs, Connections, Keys, Health):
         api.include_router(part(gateway).router())
     api.include_router(Trigger(gateway, ingest or Ingest(gateway)).router())
+    api.include_router(Page().router())
     api.add_exception_handler(Problem, _on_problem)
     api.add_exception_handler(RequestValidationError, _on_validation)
     api.add_exception_handler(HTTPException, _on_http)
