@@ -16,12 +16,12 @@ able to make the real webhook look like a repeat.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from hookbrook.core.event import JSON_TYPE
+from hookbrook.core.event import JSON_TYPE, Appended, NewEvent
 from hookbrook.core.fetch import Fetch
 from hookbrook.core.source import Source
 from hookbrook.errors import MethodNotAllowed, Problem
@@ -37,7 +37,7 @@ from hookbrook.inbound.certificate import Certificates
 from hookbrook.inbound.challenge import Reply, acknowledge, answer
 from hookbrook.inbound.recipe import read_row
 from hookbrook.inbound.request import Request
-from hookbrook.inbound.verdict import Reason, Verdict
+from hookbrook.inbound.verdict import Reason
 
 log = logging.getLogger("hookbrook.ingest")
 
@@ -77,6 +77,28 @@ _DECOY_ROW = {
 _DECOY_SIGNATURE = (DECOY_HEADER, b"00" * 32)
 
 
+#: In a scope: what `Ingest.single` has found about its request.
+_FOUND: Final = "hookbrook.found"
+_JSON_LINE: Final = b"content-type: application/json\r\n"
+_encode = msgspec.json.Encoder().encode
+
+
+class _Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A request at a source, and what it turned out to be."""
+
+    intake: Intake
+    request: Request
+    arrival: Arrival
+    judged: Judged
+    certificate: bytes | None = None
+
+
+class _Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    id: str
+    cursor: str
+    duplicate: bool
+
+
 class Ingest:
     """ASGI. Raises `Problem`s for the boundary around the doors."""
 
@@ -107,32 +129,69 @@ class Ingest:
                 raise MethodNotAllowed(f"{method} is not possible here.", headers={"Allow": METHODS})
         await _send(scope, send, reply)
 
+    def single(self, scope: Scope, body: bytes) -> NewEvent | None:
+        """The event of a webhook that has arrived whole, is verified, and is one; None for any other.
+
+        What was found about it is left in the scope, for `receipt` or for the ordinary way, which need not look again.
+        Raises what the door raises.
+        """
+        arrived = self._gateway.clock()
+        limit = min(INLINE_BYTES, self._gateway.settings.max_webhook_bytes)
+        intake = self._intake(_source_name(scope)) if len(body) <= limit else None
+        if intake is None or intake.needs_certificate:
+            return None
+        request, arrival = self._received(intake, scope, body, arrived)
+        judged = intake.judge(request, arrival, None)
+        scope[_FOUND] = _Found(intake=intake, request=request, arrival=arrival, judged=judged)
+        is_single = judged.verdict.ok and judged.reply is None and not judged.batch
+        return judged.events[0] if is_single and judged.events else None
+
+    def receipt(self, scope: Scope, appended: Appended) -> tuple[int, bytes, bytes]:
+        """Status, header lines and body of the answer, once the event of `single` is durable."""
+        found: _Found = scope[_FOUND]
+        reply = self._acknowledged(found.intake, found.judged, (appended,))
+        return reply.status, _lines(reply), reply.body
+
     async def _take(self, name: str, scope: Scope, receive: Receive, arrived: int) -> Reply:
         limit = self._gateway.settings.max_webhook_bytes
         body = await read_body(receive, scope["headers"], limit=limit, limit_name="max_webhook_bytes")
         intake = self._intake(name)
         if intake is None:
             raise await self._refused_without_source(name, scope, body, arrived)
-        request = self._request(intake.source, scope, body, intake.members)
-        arrival = Arrival(at=arrived, path=_path(scope), address=self._address(scope))
-        url = intake.certificate_address(request)
-        certificate = None if url is None else await self._certificates.get(url)
-        judged = await _judge(intake, request, arrival, certificate)
+        found: _Found | None = scope.pop(_FOUND, None)
+        if found is None or found.intake is not intake:
+            found = await self._judged(intake, scope, body, arrived)
+        judged = found.judged
         if not judged.verdict.ok and judged.reply is None:
-            self._note_failure(intake, judged.verdict, request, arrival, certificate)
-        return await self._answer(intake, judged)
-
-    async def _answer(self, intake: Intake, judged: Judged) -> Reply:
-        tally, source_id = self._gateway.tally, intake.source.id
+            self._note_failure(found)
         if judged.reply is not None:
-            tally.count(source_id, "challenge")
+            self._gateway.tally.count(intake.source.id, "challenge")
             if judged.reply.visit is not None:
                 await self._certificates.visit(judged.reply.visit)
             return judged.reply
         if judged.events is None:
-            tally.count(source_id, "refused")
+            self._gateway.tally.count(intake.source.id, "refused")
             raise judged.verdict.problem()
         appended = await self._gateway.appender.append(judged.events) if judged.events else []
+        return self._acknowledged(intake, judged, appended)
+
+    async def _judged(self, intake: Intake, scope: Scope, body: bytes, arrived: int) -> "_Found":
+        request, arrival = self._received(intake, scope, body, arrived)
+        url = intake.certificate_address(request)
+        certificate = None if url is None else await self._certificates.get(url)
+        if len(body) <= INLINE_BYTES:
+            judged = intake.judge(request, arrival, certificate)
+        else:
+            judged = await asyncio.to_thread(intake.judge, request, arrival, certificate)
+        return _Found(intake=intake, request=request, arrival=arrival, judged=judged, certificate=certificate)
+
+    def _received(self, intake: Intake, scope: Scope, body: bytes, arrived: int) -> tuple[Request, Arrival]:
+        arrival = Arrival(at=arrived, path=_path(scope), address=self._gateway.proxies.client_of(scope) or None)
+        return self._request(intake.source, scope, body, intake.members), arrival
+
+    def _acknowledged(self, intake: Intake, judged: Judged, appended: Sequence[Appended]) -> Reply:
+        """What the provider reads; by now its events are durable."""
+        tally, source_id = self._gateway.tally, intake.source.id
         repeats = sum([each.duplicate for each in appended])
         if repeats:
             tally.count(source_id, "duplicate", repeats)
@@ -141,8 +200,8 @@ class Ingest:
         reply = acknowledge(intake.row)
         if reply is not None:
             return reply
-        answered = [{"id": each.id, "cursor": each.cursor, "duplicate": each.duplicate} for each in appended]
-        body = msgspec.json.encode(answered if judged.batch else answered[0])
+        answered = [_Receipt(id=each.id, cursor=each.cursor, duplicate=each.duplicate) for each in appended]
+        body = _encode(answered if judged.batch else answered[0])
         return Reply(status=200, content_type=JSON_TYPE, body=body)
 
     def _without_body(self, name: str, method: str, scope: Scope) -> Reply:
@@ -193,31 +252,24 @@ class Ingest:
             members=members,
         )
 
-    def _address(self, scope: Scope) -> str | None:
-        return self._gateway.proxies.client_of(scope) or None
-
     # What is refused
 
     async def _refused_without_source(self, name: str, scope: Scope, body: bytes, arrived: int) -> Problem:
         """The answer of a source whose signature does not match, after as much work."""
         decoy = self._decoy
-        request = self._request(decoy.source, scope, body, frozenset())
-        request = msgspec.structs.replace(request, headers=[*request.headers, _DECOY_SIGNATURE])
-        arrival = Arrival(at=arrived, path=_path(scope), address=self._address(scope))
-        judged = await _judge(decoy, request, arrival, None)
+        signed = {**scope, "headers": [*scope["headers"], _DECOY_SIGNATURE]}
+        found = await self._judged(decoy, signed, body, arrived)
         why = "disabled_source" if name in self._sources else "unknown_source"
         skipped = self.failures.allows(decoy.source.id, why, arrived)
         if skipped is not None:
             shown = (name if name.isprintable() else ascii(name))[:64]
             facts = {"source": shown, "reason": why, "skipped": skipped}
             log.warning("refused: source=%s reason=%s%s", shown, why, _more(skipped), extra=facts)
-        return judged.verdict.problem()
+        return found.judged.verdict.problem()
 
-    def _note_failure(
-        self, intake: Intake, verdict: Verdict, request: Request, arrival: Arrival, certificate: bytes | None
-    ) -> None:
+    def _note_failure(self, found: "_Found") -> None:
         """Log it and have it explained, unless there are too many."""
-        source = intake.source
+        source, verdict, arrival = found.intake.source, found.judged.verdict, found.arrival
         skipped = self.failures.allows(source.id, str(verdict.reason), arrival.at)
         if skipped is None:
             return
@@ -234,14 +286,14 @@ class Ingest:
             extra={**facts, "skipped": skipped},
         )
         case = Case(
-            row=intake.row,
+            row=found.intake.row,
             secrets=source.secrets,
-            request=request,
+            request=found.request,
             verdict=verdict,
             now=arrival.at / 1_000_000,
             rows=self._gateway.providers,
             others=self._others(source),
-            certificate=certificate,
+            certificate=found.certificate,
             address=arrival.address,
         )
         self.failures.keep(
@@ -266,12 +318,6 @@ class Ingest:
         ]
 
 
-async def _judge(intake: Intake, request: Request, arrival: Arrival, certificate: bytes | None) -> Judged:
-    if len(request.body) <= INLINE_BYTES:
-        return intake.judge(request, arrival, certificate)
-    return await asyncio.to_thread(intake.judge, request, arrival, certificate)
-
-
 def _more(skipped: int) -> str:
     return f", and {skipped} more like it before" if skipped else ""
 
@@ -288,11 +334,7 @@ def _path(scope: Scope) -> str:
 
 
 async def _send(scope: Scope, send: Send, reply: Reply) -> None:
-    block = b"".join(
-        [b"%b: %b\r\n" % (name.lower().encode(), value.encode("latin-1")) for name, value in reply.headers.items()]
-    )
-    if reply.content_type:
-        block += b"content-type: %b\r\n" % reply.content_type.encode("latin-1")
+    block = _lines(reply)
     if reply.status == 204:
         # RFC 9110 section 8.6: a 204 has no Content-Length.
         headers = [tuple(line.split(b": ", 1)) for line in block.split(b"\r\n")[:-1]]
@@ -300,3 +342,13 @@ async def _send(scope: Scope, send: Send, reply: Reply) -> None:
         await send({"type": "http.response.body", "body": b""})
         return
     await answer_at_once(scope, send, reply.status, block, reply.body)
+
+
+def _lines(reply: Reply) -> bytes:
+    """The header lines of a reply, each ended by CR LF."""
+    if not reply.headers and reply.content_type == JSON_TYPE:
+        return _JSON_LINE
+    headers = [(name.lower(), value) for name, value in reply.headers.items()]
+    if reply.content_type:
+        headers.append(("content-type", reply.content_type))
+    return b"".join([b"%b: %b\r\n" % (name.encode(), value.encode("latin-1")) for name, value in headers])

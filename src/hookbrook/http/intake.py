@@ -88,6 +88,10 @@ class Intake:
         recipe = self.row.verify
         return address(recipe, self.source.secrets, request) if isinstance(recipe, Certificate) else None
 
+    @property
+    def needs_certificate(self) -> bool:
+        return isinstance(self.row.verify, Certificate)
+
     def judge(self, request: Request, arrival: Arrival, certificate: bytes | None) -> Judged:
         row, source = self.row, self.source
         verdict = self._verifier.verify(request, now=arrival.at / 1_000_000, certificate=certificate)
@@ -177,13 +181,26 @@ class Intake:
                 query=query,
                 headers=headers,
                 address=arrival.address,
-                received_at=format_time(arrival.at),
+                received_at=_moment(arrival.at),
                 verified=verdict.reason is Reason.VERIFIED,
                 reason=str(verdict.reason),
                 covers=verdict.covers,
                 provider=self.row.id,
             )
         )
+
+
+def _moment(time_us: int) -> str:
+    """As `format_time`, whose greater part is the same for a second."""
+    second, rest = divmod(time_us, 1_000_000)
+    if not rest:
+        return f"{_second(second)}Z"
+    return f"{_second(second)}.{rest:06d}Z" if rest % 1000 else f"{_second(second)}.{rest // 1000:03d}Z"
+
+
+@lru_cache(4)
+def _second(second: int) -> str:
+    return format_time(second * 1_000_000).removesuffix("Z")
 
 
 def _template(text: str | None, missing: str) -> Template | None:
