@@ -189,7 +189,7 @@ class App:
         self._parts.push_async_callback(ingest.close)
         publish = Publish(gateway)
         guard = _guarded(gateway, publish, hub, ingest)
-        self._asgi, self._express = guard, Express(guard, publish, appender)
+        self._asgi, self._express = guard, Express(guard, publish, ingest, appender)
 
     async def _start_dispatcher(self, store: Store, catalog: Catalog, appender: Appender, client: Fetch) -> Dispatcher:
         operations = Operations(catalog, appender.append, now=self._clock, disable_after_s=self.settings.disable_after)

@@ -1,6 +1,7 @@
 """The short way for single events: nobody can tell it from the ordinary one, except by its price."""
 
 import asyncio
+import hmac
 import json
 import re
 import socket
@@ -19,7 +20,7 @@ from hookbrook.http.server import Server
 
 HOST = b"Host: localhost\r\n"
 #: What differs between two servers, whichever way they answer.
-_OWN = re.compile(rb"evt_[0-9a-z]{26}|[0-9a-z]+-[0-9]+|date: [^\r]*")
+_OWN = re.compile(rb'(?:evt|src)_[0-9a-z]{26}|[0-9a-z]+-[0-9]+|date: [^\r]*|"(?:url|created_at|updated_at)":"[^"]*"')
 
 
 def post(path: str, body: bytes, *headers: bytes, host: bytes = HOST) -> bytes:
@@ -27,7 +28,19 @@ def post(path: str, body: bytes, *headers: bytes, host: bytes = HOST) -> bytes:
     return b"POST %b HTTP/1.1\r\n%b%b\r\n" % (path.encode(), host, lines) + body
 
 
+def source(provider: str, **fields: object) -> bytes:
+    document = {"name": "in", "provider": provider, "secrets": ["s3cret"], **fields}
+    return post("/v1/sources", json.dumps(document).encode(), JSON)
+
+
+def webhook(
+    body: bytes, *headers: bytes, header: bytes = b"X-Hub-Signature-256: sha256=", path: str = "/in/in"
+) -> bytes:
+    return post(path, body, b"%b%b" % (header, hmac.digest(b"s3cret", body, "sha256").hex().encode()), *headers)
+
+
 JSON = b"Content-Type: application/json"
+GOCARDLESS = b"Webhook-Signature: "
 ONE = b'{"channel": "a", "data": 1}'
 CHOSEN = b'{"id": "e1", "channel": "a", "data": 1}'
 #: Requests that are sent on one connection, one after another.
@@ -61,6 +74,28 @@ EXCHANGES: dict[str, list[bytes]] = {
     "chunks": [
         b"POST /v1/channels/a HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         post("/v1/channels/a", b"x"),
+    ],
+    "webhooks": [
+        source("github"),
+        *[webhook(b"{}", b"X-GitHub-Delivery: 1")] * 2,
+        webhook(b"[1]", b"X-GitHub-Delivery: 2", b"Origin: https://evil.example"),
+        webhook(b"[2]").replace(HOST, b"Host: hooks.example\r\n"),
+        webhook(b"x" * 300_000),
+    ],
+    "webhooks that are refused": [
+        source("github"),
+        post("/in/in", b"{}"),
+        webhook(b"{}").replace(b"\r\n\r\n{}", b"\r\n\r\n[]"),
+        webhook(b"{}", path="/in/nobody"),
+        webhook(b"{}", path="/in/"),
+    ],
+    "webhooks that are no single events": [
+        source("gocardless"),
+        webhook(b'{"events":[{"id":"1"},{"id":"2"}]}', header=b"Webhook-Signature: "),
+        source("github", name="observed", enforce=False),
+        post("/in/observed", b"{}"),
+        source("meta", name="asked"),
+        b"GET /in/asked?hub.mode=subscribe HTTP/1.1\r\n" + HOST + b"\r\n",
     ],
     "a broken body behind a good head": [
         b"POST /v1/channels/a HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"
@@ -136,6 +171,9 @@ async def test_a_single_event_that_came_whole_takes_the_short_way(tmp_path: Path
             taken.clear()
             await answers(server, EXCHANGES[name][:1], packets=whole)
             assert taken == [short], name
+        taken.clear()
+        await answers(server, EXCHANGES["webhooks"][:3], packets=whole)
+        assert taken == [False, True, True]
 
 
 @pytest.fixture

@@ -143,7 +143,7 @@ class Ingest:
         request, arrival = self._received(intake, scope, body, arrived)
         judged = intake.judge(request, arrival, None)
         scope[_FOUND] = _Found(intake=intake, request=request, arrival=arrival, judged=judged)
-        is_single = judged.verdict.ok and judged.reply is None and not judged.batch
+        is_single = judged.verdict.ok and judged.reply is None and not judged.batch and not intake.answers_nothing
         return judged.events[0] if is_single and judged.events else None
 
     def receipt(self, scope: Scope, appended: Appended) -> tuple[int, bytes, bytes]:

@@ -92,6 +92,11 @@ class Intake:
     def needs_certificate(self) -> bool:
         return isinstance(self.row.verify, Certificate)
 
+    @property
+    def answers_nothing(self) -> bool:
+        """Whether its provider wants a 204, which has no length."""
+        return self.row.acknowledge is not None and self.row.acknowledge.status == 204
+
     def judge(self, request: Request, arrival: Arrival, certificate: bytes | None) -> Judged:
         row, source = self.row, self.source
         verdict = self._verifier.verify(request, now=arrival.at / 1_000_000, certificate=certificate)
