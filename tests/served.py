@@ -228,12 +228,16 @@ class Served:
             time.sleep(0.01)
         return self
 
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "hookbrook", "serve", "--port", str(self.port), *self.flags]
+
     def launch(self) -> None:
         """Start it and do not wait."""
-        command = [sys.executable, "-m", "hookbrook", "serve", "--port", str(self.port), *self.flags]
         start = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=self.folder, env=self._environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                self.command(), cwd=self.folder, env=self._environment, stdout=log, stderr=log
+            )
         end = time.monotonic() + PATIENCE_S
         while not self.port and self.running and time.monotonic() < end:
             lines = self.log[start:].splitlines()

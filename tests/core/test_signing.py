@@ -1,5 +1,6 @@
 """Standard Webhooks signatures, held against the specification's example and the reference library."""
 
+import hmac
 import time
 from base64 import b64decode, b64encode, urlsafe_b64decode
 from datetime import UTC, datetime
@@ -12,6 +13,8 @@ from nacl.signing import SigningKey
 
 from hookbrook.core.signing import (
     MAX_SIGNATURES,
+    MIN_SECRET_BYTES,
+    HmacKey,
     SignatureError,
     Verified,
     new_secret,
@@ -261,3 +264,11 @@ def test_a_public_key_as_a_jwk_is_the_one_of_the_rfcs() -> None:
     assert (jwk["kty"], jwk["crv"]) == ("OKP", "Ed25519")
     assert jwk["x"] == "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
     assert jwk["kid"] == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+
+
+@given(st.binary(min_size=MIN_SECRET_BYTES, max_size=200), st.lists(st.binary(), min_size=1, max_size=3))
+def test_the_prepared_key_signs_as_the_standard_library_does(key: bytes, messages: list[bytes]) -> None:
+    prepared = HmacKey(key=key)
+    assert [prepared.sign(message) for message in messages] == [
+        hmac.digest(key, message, "sha256") for message in messages
+    ]

@@ -40,7 +40,7 @@ from hookbrook.store.base import Due
 #: costs little against sending.
 MAX_QUEUED: Final = 1000
 #: Deliveries read from the table at once; some milliseconds of the store's time.
-PAGE: Final = 200
+PAGE: Final = 400
 #: What an event is taken to weigh until the first of a lane was seen: about the largest that publishers may send.
 UNKNOWN_SIZE: Final = 1 << 20
 #: While first attempts wait too, one in so many slots goes to a retry.
@@ -206,7 +206,7 @@ class Lane:
 
     def _lacks(self, queue: Queue) -> bool:
         """Whether more of its kind should be read now; not if there was no room for what is read."""
-        few = len(queue.entries) < min(self.endpoint.concurrency, PAGE // 2)
+        few = len(queue.entries) < min(2 * self.endpoint.concurrency, PAGE // 2)
         return queue.more and few and (not queue.entries or self._admits(queue, self._largest))
 
     def change(self, endpoint: Endpoint) -> None:

@@ -22,11 +22,12 @@ from hookbrook.store.base import Deliveries
 
 logger = logging.getLogger(__name__)
 
-#: Outcomes that wait for the table, at most; with 16 KiB of each answer captured, 32 MiB. Attempts under way when the
-#: limit is reached still end, and come on top.
-MAX_UNRECORDED: Final = 2000
+#: Outcomes that wait for the table, at most; with 16 KiB of each answer captured, 8 MiB. Attempts under way when the
+#: limit is reached still end, and come on top. If the process is killed, these are what is sent twice: so not more than
+#: a disk that works needs, which takes that many in a few hundredths of a second.
+MAX_UNRECORDED: Final = 500
 #: Outcomes in one transaction: enough to share a commit, few enough that appends do not wait long behind it.
-MAX_BATCH: Final = 500
+MAX_BATCH: Final = 250
 #: Outcomes that a bug keeps from the table, at most; beyond it the table itself is taken to be at fault.
 MAX_SET_ASIDE: Final = 100
 #: How long to wait before the table is tried again; doubled each time.

@@ -20,6 +20,8 @@ from hookbrook.store.sqlite.sql import execute_rows, execute_values, sql
 #: The states of the indexes `delivery_stuck` and `delivery_stuck_of`.
 STUCK = (State.FAILED, State.HELD, State.CANCELLED)
 
+_encoder = msgspec.json.Encoder()
+
 
 def due(
     connection: sqlite3.Connection,
@@ -108,7 +110,7 @@ def _attempt_row(attempt: Attempt) -> tuple[object, ...]:
         attempt.status,
         attempt.error,
         attempt.message,
-        json.dumps(attempt.response_headers),
+        _encoder.encode(attempt.response_headers).decode(),
         attempt.response_body,
         int(attempt.truncated),
     )
