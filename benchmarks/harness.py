@@ -125,11 +125,18 @@ def process(*arguments: str, port: int, core: int = SERVER_CORE) -> Iterator[int
 @contextlib.contextmanager
 def hookbrook(*flags: str, folder: Path) -> Iterator[int]:
     """`hookbrook serve --dev` with its store in the folder; yields its port."""
+    with hookbrook_process(*flags, folder=folder) as (port, _):
+        yield port
+
+
+@contextlib.contextmanager
+def hookbrook_process(*flags: str, folder: Path) -> Iterator[tuple[int, int]]:
+    """The same; yields its port and its pid."""
     port = free_port()
     store = f"sqlite:///{folder / 'hookbrook.db'}"
     arguments = ("-m", "hookbrook", "serve", "--dev", "--port", str(port), "--store", store, "--log-level", "warning")
-    with process(*arguments, *flags, port=port):
-        yield port
+    with process(*arguments, *flags, port=port) as pid:
+        yield port, pid
 
 
 @contextlib.contextmanager

@@ -18,8 +18,14 @@ _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
+#: Not every benchmark asks for them.
+MAX_EACH = 100_000
+
+
 class Receiver(asyncio.Protocol):
     arrivals: ClassVar[dict[str, float]] = {}
+    #: Every arrival since this was last asked for, where one event goes to many.
+    each: ClassVar[list[tuple[str, float]]] = []
     count = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -38,6 +44,11 @@ class Receiver(asyncio.Protocol):
             self._take(head)
 
     def _take(self, head: bytes) -> None:
+        if head.startswith(b"GET /each"):
+            body = json.dumps({"each": Receiver.each}).encode()
+            Receiver.each = []
+            self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+            return
         if head.startswith(b"GET"):
             body = json.dumps({"count": Receiver.count, "arrivals": Receiver.arrivals}).encode()
             Receiver.arrivals = {}
@@ -45,7 +56,10 @@ class Receiver(asyncio.Protocol):
             return
         Receiver.count += 1
         if found := _ID.search(head):
-            Receiver.arrivals[found[1].decode()] = time.perf_counter()
+            event_id, now = found[1].decode(), time.perf_counter()
+            Receiver.arrivals[event_id] = now
+            if len(Receiver.each) < MAX_EACH:
+                Receiver.each.append((event_id, now))
         self._transport.write(ANSWER)
 
 

@@ -1,0 +1,107 @@
+"""A backlog of 1,000,000 pending deliveries: listed, counted and drained, with memory that does not grow with it.
+
+It is made in the store by the same code that appends events, while no server runs; then a server starts on it. Draining
+is measured for some seconds and not to its end, which would take minutes and show the same rate.
+"""
+
+import asyncio
+import os
+import statistics
+import time
+from pathlib import Path
+
+from deliver import DATA, call, received
+from harness import SECONDS, Outcome, folder, free_port, hookbrook_process, process
+from msgspec.json import encode
+
+from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.event import NewEvent
+from hookbrook.store.appender import Appender
+from hookbrook.store.catalog import Catalog
+from hookbrook.store.sqlite import SqliteStore, system_clock
+
+ENDPOINTS = 1000
+DELIVERIES = int(os.environ.get("BENCH_BACKLOG", "1000000"))
+LISTS = 20
+WANTED_MS = 50.0
+
+
+async def owe(place: Path, receiver: int) -> float:
+    """Make the backlog; returns seconds."""
+    store = SqliteStore(place / "hookbrook.db")
+    await store.open()
+    catalog = Catalog(store)
+    await catalog.load()
+    appender = Appender(store, catalog, system_clock)
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    for number in range(ENDPOINTS):
+        url = f"http://127.0.0.1:{receiver}/{number}"
+        await catalog.save(Endpoint(id=f"ep_{number:04}", url=url, secrets=(secret,), created=0, updated=0))
+    begin = time.perf_counter()
+    for number in range(DELIVERIES // ENDPOINTS):
+        event = NewEvent(
+            id=f"evt_{number}",
+            channels=("orders.42",),
+            type="order.paid",
+            time=0,
+            content_type="application/json",
+            kind="json",
+            data=encode(DATA),
+            dedupe_id=f"evt_{number}",
+        )
+        await appender.append([event])
+    await store.close()
+    return time.perf_counter() - begin
+
+
+def resident_mib(pid: int) -> int:
+    pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
+def listing(port: int, query: str) -> list[float]:
+    """Milliseconds of each of some pages, one behind the other."""
+    times = []
+    following = ""
+    for _ in range(LISTS):
+        begin = time.perf_counter()
+        page = call(port, f"/v1/deliveries?limit=100&{query}{following}")
+        times.append((time.perf_counter() - begin) * 1000)
+        following = f"&page={page['next']}" if page["next"] else ""
+    return times
+
+
+def measure() -> Outcome:
+    with folder() as place:
+        receiver = free_port()
+        with process("benchmarks/receiver.py", str(receiver), port=receiver, core=1):
+            made_s = asyncio.run(owe(place, receiver))
+            size = sum(file.stat().st_size for file in place.iterdir())
+            with hookbrook_process("--allow-networks", "127.0.0.1/32", folder=place) as (port, pid):
+                notes = [f"made    {DELIVERIES / made_s:,.0f} deliveries/s, {size / DELIVERIES:.0f} bytes of disk each"]
+                begin, before, memory = time.perf_counter(), received(receiver), []
+                while (seconds := time.perf_counter() - begin) < 3 * SECONDS:
+                    time.sleep(0.5)
+                    memory.append(resident_mib(pid))
+                rate = (received(receiver) - before) / seconds
+                notes.append(f"drained {rate:,.0f} deliveries/s, for {seconds:.0f} s")
+                notes.append(f"memory  {min(memory)} to {max(memory)} MiB meanwhile")
+                times = []
+                for query in ("status=pending", "status=succeeded", "endpoint_id=ep_0500&status=pending", ""):
+                    some = listing(port, query)
+                    times.append(statistics.median(some))
+                    notes.append(f"a page of 100, {query or 'of all'}: {times[-1]:.1f} ms, while it delivers")
+    return Outcome(
+        name=f"backlog: {DELIVERIES:,} pending deliveries to {ENDPOINTS:,} endpoints, a page of the list",
+        unit="ms",
+        ours=times,
+        limit=[],
+        limit_name="",
+        wanted=WANTED_MS,
+        lower_is_better=True,
+        notes=notes,
+    )
+
+
+if __name__ == "__main__":
+    measure().report()
