@@ -9,6 +9,7 @@ import os
 import statistics
 import time
 from pathlib import Path
+from urllib.request import urlopen
 
 from deliver import DATA, call, received
 from harness import SECONDS, Outcome, folder, free_port, hookbrook_process, process
@@ -86,6 +87,13 @@ def measure() -> Outcome:
                 rate = (received(receiver) - before) / seconds
                 notes.append(f"drained {rate:,.0f} deliveries/s, for {seconds:.0f} s")
                 notes.append(f"memory  {min(memory)} to {max(memory)} MiB meanwhile")
+                begin = time.perf_counter()
+                with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as metrics:
+                    text = metrics.read().decode()
+                name = 'hookbrook_deliveries{status="pending"} '
+                pending = next(line for line in text.splitlines() if line.startswith(name))
+                counted_ms = (time.perf_counter() - begin) * 1000
+                notes.append(f"counted {float(pending.split()[1]):,.0f} pending in {counted_ms:.0f} ms")
                 times = []
                 for query in ("status=pending", "status=succeeded", "endpoint_id=ep_0500&status=pending", ""):
                     some = listing(port, query)

@@ -500,6 +500,18 @@ async def test_where_the_time_of_an_attempt_went_is_kept(store: Store) -> None:
     assert await store.attempts(dlv) == [timed]
 
 
+async def test_what_has_not_succeeded_is_counted_by_state(store: Store, clock: Clock) -> None:
+    assert not any((await store.counts()).values())
+    pending, arrived, *spent, cancelled = await owe(store, 5)
+    await store.record([outcome(arrived, Happening.ACCEPTED)], now=clock.now)
+    await store.record([outcome(each, Happening.EXHAUSTED) for each in spent], now=clock.now)
+    await store.change(cancelled, Happening.CANCELLED, now=clock.now)
+    assert (await of(store, pending)).state is State.PENDING
+    assert await store.counts() == {State.PENDING: 1, State.FAILED: 2, State.CANCELLED: 1}
+    await store.delete(Endpoint, "ep_1")
+    assert await store.counts() == {State.PENDING: 0, State.FAILED: 2, State.CANCELLED: 2}
+
+
 async def test_deliveries_name_their_event(store: Store) -> None:
     await append(store, *events(1, type="paid"), owed=[[NewDelivery(id="dlv_1", endpoint_id="ep_1")]])
     [kept] = await store.deliveries(DeliveryQuery())

@@ -735,6 +735,8 @@ async def test_health_and_metrics_need_no_credential(tmp_path: Path) -> None:
             'hookbrook_attempts_total{outcome="accepted"} 5.0',
             'hookbrook_attempts_total{outcome="refused"} 1.0',
             "hookbrook_store_writable 1.0",
+            'hookbrook_deliveries{status="pending"} 0.0',
+            'hookbrook_deliveries{status="held"} 0.0',
         ):
             assert line in lines
         assert any(line.startswith("process_resident_memory_bytes ") for line in lines)

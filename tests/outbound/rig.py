@@ -140,6 +140,9 @@ class Troubled:
     async def change(self, delivery_id: str, happening: Happening, *, now: int) -> Delivery:
         return await self._store.change(delivery_id, happening, now=now)
 
+    async def counts(self) -> Mapping[State, int]:
+        return await self._store.counts()
+
     async def delivery(self, delivery_id: str) -> Delivery | None:
         return await self._store.delivery(delivery_id)
 

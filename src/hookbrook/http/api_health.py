@@ -1,6 +1,7 @@
 """`/healthz`, `/readyz` and `/metrics`."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -9,6 +10,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from starlette.responses import JSONResponse
 
+from hookbrook.core.delivery import State
+from hookbrook.errors import StoreError
 from hookbrook.http.gateway import Gateway, Stats
 from hookbrook.http.tally import Tally
 
@@ -54,7 +57,17 @@ class Health:
             "hookbrook_store_writable", "1 if an event would be accepted now.", value=health.ok
         )
         lines = generate_latest(self._registry) + generate_latest(_registry_of(writable))
+        with suppress(StoreError):  # what else is known is worth telling, above all then
+            lines += generate_latest(_registry_of(await self._deliveries()))
         return Response(lines, media_type=CONTENT_TYPE_LATEST)
+
+    async def _deliveries(self) -> Metric:
+        counts = await self._gateway.store.counts()
+        gauge = GaugeMetricFamily("hookbrook_deliveries", "Deliveries that have not succeeded.", labels=["status"])
+        for state in State:
+            if state is not State.SUCCEEDED:
+                gauge.add_metric([state.value], counts.get(state, 0))
+        return gauge
 
 
 def _unready(reason: str) -> JSONResponse:

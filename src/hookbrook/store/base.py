@@ -328,6 +328,12 @@ class Deliveries(Protocol):
         or the event's data was trimmed. Raises `NotFound`, or `Conflict` for that and by the table.
         """
 
+    async def counts(self) -> Mapping[State, int]:
+        """How many deliveries of all tenants have not succeeded, by state; a state without any may be absent.
+
+        MUST NOT cost more the more have succeeded.
+        """
+
     async def delivery(self, delivery_id: str) -> Delivery | None: ...
 
     async def deliveries(self, query: DeliveryQuery) -> list[Delivery]: ...

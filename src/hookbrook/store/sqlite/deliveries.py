@@ -205,10 +205,16 @@ def owed(connection: sqlite3.Connection, seq: int, after_endpoint_id: str, limit
     return [_delivery(row) for row in rows]
 
 
+def counts(connection: sqlite3.Connection) -> dict[State, int]:
+    return {State(state): number for state, number in connection.execute(sql("count_deliveries"))}
+
+
 def _index_for(query: DeliveryQuery, state: State | None) -> str:
     """SQLite knows no numbers, and takes what it must then read past for as good as what leads to a few rows."""
-    if state not in STUCK or query.event_id is not None:
+    if query.event_id is not None or state not in (*STUCK, State.PENDING):
         return ""
+    if state is State.PENDING:
+        return "INDEXED BY delivery_pending" if query.endpoint_id is None else ""
     return "INDEXED BY delivery_stuck" if query.endpoint_id is None else "INDEXED BY delivery_stuck_of"
 
 

@@ -330,6 +330,12 @@ SET line = CASE ?2 WHEN 'channel' THEN (SELECT channel FROM event WHERE event.se
     next_at = iif(state = 'pending', coalesce(next_at, ?3), NULL)
 WHERE endpoint_id = ?1 AND state IN ('pending', 'held');
 
+-- count_deliveries --
+-- Each part from an index that holds nothing else.
+SELECT state, count(*) FROM delivery INDEXED BY delivery_stuck
+WHERE state IN ('failed', 'held', 'cancelled') GROUP BY state
+UNION ALL SELECT 'pending', count(*) FROM delivery INDEXED BY delivery_pending WHERE state = 'pending';
+
 -- find_deliveries --
 SELECT d.id, d.tenant, d.seq, e.id, e.type, e.channel, e.more, d.endpoint_id, d.state, d.attempts, d.next_at, d.created,
        d.updated, d.last_status, d.last_error

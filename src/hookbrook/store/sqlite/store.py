@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Concatenate, ParamSpec, TypeVar
 
 from hookbrook.core.cursor import Epochs, new_epoch
-from hookbrook.core.delivery import Attempt, Delivery, Happening, NewDelivery, Outcome
+from hookbrook.core.delivery import Attempt, Delivery, Happening, NewDelivery, Outcome, State
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import Appended, Event, NewEvent
 from hookbrook.core.failure import Failure
@@ -248,6 +248,9 @@ class SqliteStore:
 
     async def change(self, delivery_id: str, happening: Happening, *, now: int) -> Delivery:
         return await self._write(lambda connection: deliveries.change(connection, delivery_id, happening, now=now))
+
+    async def counts(self) -> dict[State, int]:
+        return await self._read(deliveries.counts)
 
     async def delivery(self, delivery_id: str) -> Delivery | None:
         return await self._read(deliveries.find, delivery_id)
