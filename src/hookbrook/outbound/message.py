@@ -17,7 +17,7 @@ The body is the event's data, byte for byte, unless the endpoint asks for anothe
 sent.
 """
 
-from base64 import b64encode
+from binascii import b2a_base64
 from importlib.metadata import version
 from typing import Final
 
@@ -76,13 +76,20 @@ class Letterhead:
         if hops > MAX_HOPS:
             raise TooManyHops(hops - 1)
         body = body_of(event, self._endpoint)
-        timestamp = str(sent_at)
-        own = {"id": event.id, "timestamp": timestamp, "signature": self._signature(event.id, body.content, sent_at)}
-        headers = self._headers | {"content-type": body.content_type, **body.headers}
-        headers |= {f"webhook-{name}": value for name, value in own.items()}
+        signature = self._signature(event.id, body.content, sent_at)
+        headers = {
+            **self._headers,
+            "content-type": body.content_type,
+            **body.headers,
+            "webhook-id": event.id,
+            "webhook-timestamp": str(sent_at),
+            "webhook-signature": signature,
+        }
         if self._endpoint.svix_headers:
-            headers |= {f"svix-{name}": value for name, value in own.items()}
-        headers |= {TYPE_HEADER: event.type, ATTEMPT_HEADER: attempt_id, HOPS_HEADER: str(hops)}
+            headers |= {"svix-id": event.id, "svix-timestamp": str(sent_at), "svix-signature": signature}
+        headers[TYPE_HEADER] = event.type
+        headers[ATTEMPT_HEADER] = attempt_id
+        headers[HOPS_HEADER] = str(hops)
         return Request(
             url=self._endpoint.url,
             headers=headers,
@@ -94,10 +101,13 @@ class Letterhead:
     def _signature(self, event_id: str, body: bytes, sent_at: int) -> str:
         # Standard Webhooks 1.0, "Signature scheme": the signed content is `{id}.{timestamp}.{body}`.
         signed = b"%b.%d.%b" % (event_id.encode(), sent_at, body)
+        now = sent_at * _US
         return " ".join(
-            f"{key.signer.version},{b64encode(key.signer.sign(signed)).decode()}"
-            for key in self._keys
-            if key.signs_at(sent_at * _US)
+            [
+                f"{key.signer.version},{b2a_base64(key.signer.sign(signed), newline=False).decode()}"
+                for key in self._keys
+                if key.signs_at(now)
+            ]
         )
 
 

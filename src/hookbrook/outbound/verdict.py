@@ -32,7 +32,7 @@ SLOW_DOWN: Final = frozenset({429, 502, 503, 504})
 Result = Response | FetchError | Unfit | Exception
 
 
-class Try(msgspec.Struct, frozen=True, kw_only=True):
+class Try(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One try of a delivery that is over. Times are microseconds."""
 
     id: str
