@@ -46,6 +46,8 @@ async def test_the_next_of_a_channel_waits_for_the_one_before_and_other_channels
     a3, b2 = await owe(store, "a", "b")
     assert await due_ids(store, now=clock.now) == [a1, b1]
     assert (await of(store, a2)).next_at is None
+    assert [await store.waits_for(dlv) for dlv in (a1, b1, a2, a3)] == [None, None, a1, a1]
+    assert await store.waits_for("dlv_none") is None
     await store.record([outcome(b1, Happening.ACCEPTED)], now=clock.now)
     assert await due_ids(store, now=clock.now) == [a1, b2]
     await store.record([outcome(a1, Happening.ACCEPTED), outcome(b2, Happening.ACCEPTED)], now=clock.now)

@@ -146,6 +146,9 @@ class Troubled:
     async def delivery(self, delivery_id: str) -> Delivery | None:
         return await self._store.delivery(delivery_id)
 
+    async def waits_for(self, delivery_id: str) -> str | None:
+        return await self._store.waits_for(delivery_id)
+
     async def deliveries(self, query: DeliveryQuery) -> list[Delivery]:
         return await self._store.deliveries(query)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
 
-from hookbrook.core.delivery import UNDELIVERED, Attempt, Delivery, Happening, State
+from hookbrook.core.delivery import UNDELIVERED, Delivery, Happening, State
 from hookbrook.errors import Conflict
 from hookbrook.http.auth import Principal
 from hookbrook.http.delivery_models import AttemptOut, DeliveryInFull, DeliveryList, DeliveryOut
@@ -64,8 +64,7 @@ class Deliveries:
         return DeliveryList(data=[DeliveryOut.model_validate(each.as_json()) for each in found], next=following)
 
     async def read(self, delivery_id: str, admin: Admin) -> DeliveryInFull:
-        delivery = await self._find(delivery_id, admin)
-        return _in_full(delivery, await self._store.attempts(delivery_id))
+        return await self._in_full(await self._find(delivery_id, admin))
 
     async def resend(self, delivery_id: str, admin: Admin) -> DeliveryInFull:
         """One more attempt at once, with a new round of retries behind it, whatever came of it before."""
@@ -87,15 +86,16 @@ class Deliveries:
     async def _change(self, delivery: Delivery, happening: Happening) -> DeliveryInFull:
         changed = await self._store.change(delivery.id, happening, now=self._gateway.clock())
         self._gateway.dispatcher_poke(changed.endpoint_id)
-        return _in_full(changed, await self._store.attempts(changed.id))
+        return await self._in_full(changed)
+
+    async def _in_full(self, delivery: Delivery) -> DeliveryInFull:
+        history = [AttemptOut.model_validate(each.as_json()) for each in await self._store.attempts(delivery.id)]
+        waits_for = await self._store.waits_for(delivery.id)
+        shown = DeliveryOut.model_validate(delivery.as_json()).model_dump()
+        return DeliveryInFull(**shown, waits_for=waits_for, history=history)
 
     async def _find(self, delivery_id: str, admin: Principal) -> Delivery:
         return owned(await self._store.delivery(delivery_id), admin, "delivery")
-
-
-def _in_full(delivery: Delivery, attempts: Sequence[Attempt]) -> DeliveryInFull:
-    history = [AttemptOut.model_validate(attempt.as_json()) for attempt in attempts]
-    return DeliveryInFull(**DeliveryOut.model_validate(delivery.as_json()).model_dump(), history=history)
 
 
 def _states(words: Sequence[Word]) -> tuple[State, ...]:

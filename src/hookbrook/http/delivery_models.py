@@ -52,6 +52,9 @@ class DeliveryOut(Model):
 
 
 class DeliveryInFull(DeliveryOut):
+    waits_for: str | None = Field(
+        description="The delivery that has to end before this one is due, where the endpoint asks for order."
+    )
     history: list[AttemptOut] = Field(description="The attempts, oldest first.")
 
 

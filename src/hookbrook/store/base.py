@@ -336,6 +336,9 @@ class Deliveries(Protocol):
 
     async def delivery(self, delivery_id: str) -> Delivery | None: ...
 
+    async def waits_for(self, delivery_id: str) -> str | None:
+        """The delivery that has to end before this one is due: the first in its line; None if it waits for none."""
+
     async def deliveries(self, query: DeliveryQuery) -> list[Delivery]: ...
 
     async def owed(self, seq: int, *, after_endpoint_id: str, limit: int) -> list[Delivery]:

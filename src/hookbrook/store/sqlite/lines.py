@@ -24,6 +24,11 @@ def line_of(connection: sqlite3.Connection, delivery_id: str) -> str | None:
     return line
 
 
+def waits_for(connection: sqlite3.Connection, delivery_id: str) -> str | None:
+    row = connection.execute(sql("waits_for"), (delivery_id,)).fetchone()
+    return None if row is None else row[0]
+
+
 def line_up(connection: sqlite3.Connection, lines: AbstractSet[Line], *, now: int) -> None:
     """Something came to the end of these lines, or the first of them has ended."""
     execute_rows(connection, "line_up", [(*line, now) for line in lines])

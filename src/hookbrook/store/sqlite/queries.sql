@@ -288,6 +288,14 @@ UPDATE delivery SET state = ?, next_at = ?, updated = ? WHERE endpoint_id = ? AN
 -- line_of --
 SELECT line FROM delivery WHERE id = ?;
 
+-- waits_for --
+-- The first in the line of a delivery that is pending behind it.
+SELECT (
+    SELECT id FROM delivery AS earlier
+    WHERE earlier.endpoint_id = later.endpoint_id AND earlier.line = later.line AND earlier.state = 'pending'
+    ORDER BY seq, id LIMIT 1
+) FROM delivery AS later WHERE later.id = ? AND later.state = 'pending' AND later.next_at IS NULL;
+
 -- line_up --
 -- Of each of these (endpoint, line, now), let the first that is pending be due, now unless its time is known already.
 UPDATE delivery SET next_at = first.now

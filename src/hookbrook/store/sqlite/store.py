@@ -33,7 +33,7 @@ from hookbrook.store.base import (
     Reroutes,
     Standing,
 )
-from hookbrook.store.sqlite import channels, deliveries, failures, jobs, log, registry
+from hookbrook.store.sqlite import channels, deliveries, failures, jobs, lines, log, registry
 from hookbrook.store.sqlite.connection import blames_file, connect, explain, hold, open_writer
 from hookbrook.store.sqlite.sql import sql
 from hookbrook.store.sqlite.sweeping import Sweeper
@@ -254,6 +254,9 @@ class SqliteStore:
 
     async def delivery(self, delivery_id: str) -> Delivery | None:
         return await self._read(deliveries.find, delivery_id)
+
+    async def waits_for(self, delivery_id: str) -> str | None:
+        return await self._read(lines.waits_for, delivery_id)
 
     async def deliveries(self, query: DeliveryQuery) -> list[Delivery]:
         return await self._read(deliveries.search, query)
