@@ -123,6 +123,10 @@ def test_publish_lines_makes_each_line_an_event(served: Served, run: Run) -> Non
         ["tail", "a", "--last", "1", "--since", "2h"],
         ["tail", "a", "--last", "-1"],
         ["endpoints", "add", "https://example.com", "--header", "no colon"],
+        ["endpoints", "add", "https://example.com", "--secret-header", "no colon"],
+        ["endpoints", "add", "https://example.com", "--basic", "nobody"],
+        ["endpoints", "add", "https://example.com", "--basic", "a:b", "--bearer", "c"],
+        ["endpoints", "add", "https://example.com", "--retry", "often"],
         ["sources", "list", "--limit", "0"],
         ["nonsense"],
     ],
@@ -188,6 +192,42 @@ def test_the_likely_mistake_of_failed_webhooks_is_shown(served: Served, run: Run
     [failure] = document(run("sources", "explain", "failing", "--json"))
     assert failure["request"]["address"] == "127.0.0.1"
     run("sources", "delete", "failing")
+
+
+def test_every_field_of_an_endpoint_can_be_given(run: Run) -> None:
+    flags = {
+        "--filter": "data.n > `1`", "--transform": "{n: data.n}", "--ordering": "channel", "--retry": "5,0.5",
+        "--rate-limit": "7.5", "--connect-timeout": "3", "--timeout": "4", "--max-body-bytes": "1000",
+        "--concurrency": "2", "--basic": "me:topsecret", "--secret-header": "X-Key: topsecret",
+    }  # fmt: skip
+    words = [word for pair in flags.items() for word in pair]
+    signs = ("--signature", "v1", "--signature", "v1a", "--svix-headers")
+    made = document(run("endpoints", "add", "https://example.com/full", *words, *signs, "--json"))
+    assert "topsecret" not in json.dumps(made)
+    expected = {
+        "filter": "data.n > `1`", "transform": "{n: data.n}", "ordering": "channel", "retry": [5.0, 0.5],
+        "rate_limit": 7.5, "connect_timeout_s": 3.0, "timeout_s": 4.0, "max_body_bytes": 1000, "concurrency": 2,
+        "auth": {"type": "basic", "username": "me", "password": "***"}, "secret_headers": {"X-Key": "***"},
+        "signatures": ["v1", "v1a"], "svix_headers": True,
+    }  # fmt: skip
+    assert {name: made[name] for name in expected} == expected
+    other = document(
+        run(
+            "endpoints",
+            "add",
+            "https://example.com/o",
+            "--bearer",
+            "t",
+            "--retry",
+            "none",
+            "--format",
+            "event",
+            "--json",
+        )
+    )
+    assert (other["auth"]["type"], other["retry"], other["format"]) == ("bearer", [], "event")
+    for each in (made, other):
+        run("endpoints", "delete", each["id"])
 
 
 def test_endpoints_are_added_listed_switched_and_deleted(run: Run) -> None:

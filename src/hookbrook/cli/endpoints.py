@@ -32,6 +32,10 @@ def add(
     type: Annotated[list[str] | None, typer.Option("--type", "-t", help="Type patterns; none means all.")] = None,
     channel: Annotated[list[str] | None, typer.Option("--channel", "-c", help="Channel patterns.")] = None,
     secret: Annotated[str | None, typer.Option("--secret", help="`whsec_…`; made if absent.")] = None,
+    signature: Annotated[
+        list[str] | None, typer.Option("--signature", help="What signs: `v1` (the secret), `v1a` (Ed25519), or both.")
+    ] = None,
+    svix_headers: Annotated[bool, typer.Option("--svix-headers", help="Send `svix-*` beside `webhook-*`.")] = False,
     header: Annotated[list[str] | None, typer.Option("--header", "-H", help="`Name: value`, sent along.")] = None,
     secret_header: Annotated[
         list[str] | None, typer.Option("--secret-header", help="As `--header`, and its value is shown to nobody.")
@@ -49,6 +53,9 @@ def add(
     ] = None,
     ordering: Annotated[
         str | None, typer.Option("--ordering", help="`channel` or `all`: each waits for the one before it.")
+    ] = None,
+    retry: Annotated[
+        str | None, typer.Option("--retry", help="Seconds between attempts, such as `5,300,1800`; `none` tries once.")
     ] = None,
     concurrency: Annotated[int | None, typer.Option("--concurrency", help="Requests in flight at once.")] = None,
     rate_limit: Annotated[float | None, typer.Option("--rate-limit", help="Requests a second.")] = None,
@@ -84,6 +91,9 @@ def add(
         "transform": transform,
         "format": format,
         "ordering": ordering,
+        "signatures": signature,
+        "svix_headers": svix_headers or None,
+        "retry": None if retry is None else _delays(retry),
         "concurrency": concurrency,
         "rate_limit": rate_limit,
         "timeout_s": timeout_s,
@@ -99,6 +109,13 @@ def add(
         show(made)
     else:
         print(f"{made['id']} is sent to from now on. Its secret: hookbrook endpoints secret {made['id']}")
+
+
+def _delays(text: str) -> list[float]:
+    try:
+        return [] if text == "none" else [float(delay) for delay in text.split(",")]
+    except ValueError:
+        fail(f"--retry is written 5,300,1800 (seconds) or none, not {text!r}")
 
 
 def _auth(basic: str | None, bearer: str | None) -> dict[str, str] | None:
