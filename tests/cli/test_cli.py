@@ -226,6 +226,8 @@ def test_every_field_of_an_endpoint_can_be_given(run: Run) -> None:
         )
     )
     assert (other["auth"]["type"], other["retry"], other["format"]) == ("bearer", [], "event")
+    assert "is under way" in run("endpoints", "test", other["id"], '{"total": 5}', "--type", "order.paid").stdout
+    run("endpoints", "test", other["id"], "no JSON", fails=True)
     for each in (made, other):
         run("endpoints", "delete", each["id"])
 

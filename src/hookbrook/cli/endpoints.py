@@ -1,5 +1,6 @@
 """`hookbrook endpoints`: where webhooks are sent."""
 
+import json
 from typing import Annotated, Any
 
 import typer
@@ -151,6 +152,26 @@ def secret(endpoint_id: Id, url: Url = None, key: Key = None) -> None:
     with connect(url, key) as brook:
         for text in brook.request("GET", path("endpoints", endpoint_id, "secret"))["secrets"]:
             print(text)
+
+
+@app.command("test")
+def try_endpoint(
+    endpoint_id: Id,
+    data: Annotated[str | None, typer.Argument(help="The event's data, as JSON.")] = None,
+    type: Annotated[str | None, typer.Option("--type", "-t", help="The event's type.")] = None,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Send it an event of your own making, whatever it asks for."""
+    wanted: dict[str, Any] = {} if type is None else {"type": type}
+    if data is not None:
+        try:
+            wanted["data"] = json.loads(data)
+        except ValueError:
+            fail("the data is no JSON")
+    with connect(url, key) as brook:
+        made = brook.request("POST", path("endpoints", endpoint_id, "test"), json=wanted)
+    print(f"{made['id']} is under way: hookbrook deliveries show {made['id']}")
 
 
 @app.command()

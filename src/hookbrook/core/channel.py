@@ -23,6 +23,8 @@ MAX_PATTERNS = 100
 RESERVED = "hookbrook."
 #: Where our own operational events stand.
 OPERATIONS = "hookbrook.ops"
+#: Where events stand that somebody made to try an endpoint, and their type unless they say another.
+TRIALS = "hookbrook.test"
 DEFAULT_TYPE = "message"
 
 _NAME = re.compile(r"[A-Za-z0-9._:@/\-]{1,200}\Z")

@@ -75,6 +75,26 @@ class Appender:
             break
         return appended
 
+    async def append_for(self, event: NewEvent, endpoint_id: str) -> str | None:
+        """Append an event that is owed to that endpoint and to no other; the id of its delivery, or None if there is no
+        such endpoint. Raises as `append`."""
+        for attempt in range(1, MAX_MATCHES + 1):
+            routes = self._catalog.routes
+            endpoint = routes.by_id.get(endpoint_id)
+            if endpoint is None:
+                return None
+            owed = [[self._matcher.owe(event, endpoint)]]
+            try:
+                appended = await self._log.append([event], owed, routes.version)
+            except StaleRouting:
+                if attempt == MAX_MATCHES:
+                    raise
+                await self._catalog.refresh_routes()
+                continue
+            self._tell([event], appended, owed)
+            return owed[0][0].id
+        return None
+
     def _tell(
         self, events: Sequence[NewEvent], appended: Sequence[Appended], owed: Sequence[Sequence[NewDelivery]]
     ) -> None:

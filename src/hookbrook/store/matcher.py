@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from hookbrook.core.delivery import NewDelivery
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import NewEvent
@@ -61,6 +63,10 @@ class Matcher:
                     await self._let_others_go()
             owed.append(deliveries)
         return owed
+
+    def owe(self, event: NewEvent, endpoint: Endpoint) -> NewDelivery:
+        """A delivery of the event to that endpoint, whatever it asks for, and which waits for no other."""
+        return replace(self._delivery(event, endpoint), line=None)
 
     async def _let_others_go(self) -> None:
         async with self._turn:
