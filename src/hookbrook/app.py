@@ -22,6 +22,7 @@ from hookbrook.errors import StoreUnavailable
 from hookbrook.http.admission import Admission
 from hookbrook.http.api import build_api
 from hookbrook.http.auth import Auth, first_admin_key
+from hookbrook.http.channels import Channels
 from hookbrook.http.doors import Doors
 from hookbrook.http.exchange import Exchange
 from hookbrook.http.express import Express
@@ -258,6 +259,7 @@ def _guarded(gateway: Gateway, publish: Publish, hub: Hub, ingest: Ingest) -> Gu
     stream = Stream(gateway, hub)
     doors = Doors(
         publish=publish,
+        channels=Channels(gateway),
         history=History(gateway),
         stream=stream,
         ingest=ingest,

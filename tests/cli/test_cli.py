@@ -116,6 +116,7 @@ def test_publish_lines_makes_each_line_an_event(served: Served, run: Run) -> Non
     [
         ["publish"],
         ["publish", "a", "x", "--lines"],
+        ["publish", "a", "--lines", "--close"],
         ["publish", "a", "x", "--file", "README.md"],
         ["publish", "a", "--file", "/no/such/file"],
         ["publish", "a", "--unknown"],
@@ -441,6 +442,20 @@ def test_tail_goes_on_across_a_kill_and_a_restart_even_before_its_first_event(
         events = [json.loads(line) for line in lines_of(machine, 2)]
         assert [event["data"] for event in events] == [{"n": 1}, "two\nlines\x1b[31m"]
         assert events[0]["channels"] == ["chat.1"]
+
+
+def test_tail_ends_when_its_channel_is_closed(
+    served: Served, run: Run, tail: Callable[..., "subprocess.Popen[str]"]
+) -> None:
+    process = tail(served, "finished", "--last", "5", "--json")
+    run("publish", "finished", "almost", "--merge", "reply")
+    run("publish", "finished", "done", "--close")
+    first, last = (json.loads(line) for line in lines_of(process, 2))
+    assert (first["data"], first["merge"], last["data"], last["close"]) == ("almost", "reply", "done", True)
+    assert process.wait(PATIENCE_S) == 0
+    refused = run("publish", "finished", "late", fails=True)
+    assert isinstance(refused.exception, ApiError)
+    assert refused.exception.status == 409
 
 
 def test_tail_begins_in_the_past_and_ends_quietly_with_its_reader(

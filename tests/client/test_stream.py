@@ -310,12 +310,17 @@ def test_a_closed_channel_ends_the_iteration_at_once(server: Server, client: Cli
     assert len(server.calls) == 1
 
 
-@pytest.mark.parametrize("channels", [("a", "b"), ("a.*",)])
-def test_one_closed_channel_of_several_does_not_end_the_others(
-    channels: tuple[str, ...], server: Server, client: Client
-) -> None:
-    server.script(send(frame(1), sse.control("hookbrook.closed", {}), frame(2), then="end"), finished)
-    assert [event.data for event in client.stream(*channels)] == [1, 2]
+def test_the_server_says_when_all_of_several_channels_are_closed(server: Server, client: Client) -> None:
+    server.script(send(frame(1), sse.control("hookbrook.closed", {"channels": ["a", "b"]})))
+    assert [event.data for event in client.stream("a", "b")] == [1]
+    assert len(server.calls) == 1
+
+
+def test_merging_is_asked_for_only_when_it_is_wanted(server: Server, client: Client) -> None:
+    server.script(finished, finished)
+    assert list(client.stream("a", merge=True)) == []
+    assert list(client.stream("a")) == []
+    assert ["merge=1" in call.target for call in server.calls] == [True, False]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422])

@@ -30,6 +30,12 @@ def publish(
     lines: Annotated[
         bool, typer.Option("--lines", help="Each line of standard input is an event, published as it comes.")
     ] = False,
+    merge: Annotated[
+        str | None, typer.Option("--merge", help="Neighbours with the same key are pieces of one text.")
+    ] = None,
+    close: Annotated[
+        bool, typer.Option("--close", help="It is the channel's last event: streams of it end after this one.")
+    ] = False,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
@@ -40,12 +46,16 @@ def publish(
     """
     if lines and (data not in (None, "-") or file):
         fail("--lines reads standard input and nothing else")
+    if lines and close:
+        fail("--close goes with one event; publish another one with --close behind the lines")
     with connect(url, key) as brook:
         if lines:
-            receipt = brook.publish_stream(channel, _lines(sys.stdin.buffer, text=text), type=type, id_prefix=id)
+            receipt = brook.publish_stream(
+                channel, _lines(sys.stdin.buffer, text=text), type=type, id_prefix=id, merge=merge
+            )
             _tell({"accepted": receipt.accepted, "cursor": receipt.cursor}, as_json, f"{receipt.accepted} events")
             return
-        published = brook.publish(channel, _data(data, file, text=text), type=type, id=id)
+        published = brook.publish(channel, _data(data, file, text=text), type=type, id=id, close=close, merge=merge)
     reply = {"id": published.id, "cursor": published.cursor, "duplicate": published.duplicate}
     again = " (the log already had it)" if published.duplicate else ""
     _tell(reply, as_json, f"{published.id} at {published.cursor}{again}")
@@ -91,7 +101,8 @@ def tail(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Watch events as they happen. Goes on by itself after a lost connection or a restart.
+    """Watch events as they happen. Goes on by itself after a lost connection or a restart, and ends when all channels
+    are closed.
 
     `hookbrook tail 'chat.*' --last 10`
     """
@@ -136,6 +147,8 @@ def _as_json(event: Event) -> str:
         "content_type": event.content_type,
         **_data_members(event.data),
         "cursor": event.cursor,
+        **({"close": True} if event.close else {}),
+        **({"merge": event.merge} if event.merge else {}),
     }
     return json.dumps(facts, ensure_ascii=False)
 

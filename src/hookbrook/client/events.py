@@ -33,6 +33,10 @@ class NewEvent:
     #: When it happened: an aware datetime or RFC 3339. Absent, the server's clock.
     time: datetime | str | None = field(default=None, kw_only=True)
     content_type: str | None = field(default=None, kw_only=True)
+    #: The last event of its channels: nothing can be published to them any more, and their streams end.
+    close: bool = field(default=False, kw_only=True)
+    #: Neighbours with the same key are pieces of one text; `stream(…, merge=True)` may show them as one.
+    merge: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,10 @@ class Event:
     data: Any
     #: Its position in the log. Keep it, and `stream(…, after=cursor)` goes on behind this event.
     cursor: str
+    #: Whether it is the last of its channels.
+    close: bool = False
+    #: The key of the text that it is a piece of.
+    merge: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +90,8 @@ class _Wire(msgspec.Struct):
     cursor: str
     data: msgspec.Raw = msgspec.Raw(b"null")
     data_base64: str | None = None
+    close: bool = False
+    merge: str | None = None
 
 
 _wire_decoder = msgspec.json.Decoder(_Wire)
@@ -104,6 +114,8 @@ def decode_event(document: str) -> Event:
         content_type=wire.content_type,
         data=data,
         cursor=wire.cursor,
+        close=wire.close,
+        merge=wire.merge,
     )
 
 
@@ -127,7 +139,12 @@ def with_id(event: NewEvent | Mapping[str, Any], new_id: str) -> dict[str, Any]:
         raise ValueError("an event needs a channel")
     if isinstance(event.time, datetime) and event.time.tzinfo is None:
         raise ValueError("an event's time needs an offset; datetime.now(UTC) has one")
-    said = {"time": event.time, "content_type": event.content_type}
+    said = {
+        "time": event.time,
+        "content_type": event.content_type,
+        "close": event.close or None,
+        "merge": event.merge,
+    }
     return {
         "id": event.id or new_id,
         "channels": channels,

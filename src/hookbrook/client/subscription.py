@@ -85,6 +85,8 @@ class Selection:
     since: str | None = None
     last: int | None = None
     token: str | None = None
+    #: While catching up, neighbouring pieces of one text as one event.
+    merge: bool = False
     #: Instead of channels: what arrives at the source of this name, as it arrived.
     source: str | None = None
     #: Of a source: also what failed verification.
@@ -104,10 +106,13 @@ def select(
     since: str | None,
     last: int | None,
     token: str | None,
+    merge: bool = False,
 ) -> Selection:
     """A Selection; `types` may be one pattern."""
     types = (types,) if isinstance(types, str) else tuple(types)
-    return Selection(channels=tuple(channels), types=types, after=after, since=since, last=last, token=token)
+    return Selection(
+        channels=tuple(channels), types=types, after=after, since=since, last=last, token=token, merge=merge
+    )
 
 
 class Subscription:
@@ -191,7 +196,8 @@ class Subscription:
         chosen = self._selection
         params: dict[str, Any] = {"type": chosen.types, "control": 1}
         if chosen.source is None:
-            return "/v1/stream", {"channel": chosen.channels, "format": "event"} | params
+            merge = {"merge": 1} if chosen.merge else {}
+            return "/v1/stream", {"channel": chosen.channels, "format": "event"} | params | merge
         unverified = {"unverified": 1} if chosen.unverified else {}
         return f"/v1/sources/{quote(chosen.source, safe='')}/requests", params | unverified
 
@@ -230,10 +236,8 @@ class Subscription:
     def _leaves(self, frame: Frame) -> bool:
         """Whether this control event ends the connection."""
         if frame.type == "hookbrook.closed":
-            # Of several channels the others go on; when the last one is closed, the server answers 204.
-            channels = self._selection.channels
-            self._closed = len(channels) == 1 and not channels[0].endswith("*")
-            return self._closed
+            self._closed = True
+            return True
         return frame.type in ("hookbrook.drain", "hookbrook.busy")
 
 

@@ -49,8 +49,10 @@ class _Reply(msgspec.Struct):
 class Upload:
     """The lines of one token stream: what was made of the source, and what the server has not yet confirmed."""
 
-    def __init__(self, channel: str, type: str, id_prefix: str) -> None:
-        self._event = {"channels": [channel], "type": type}
+    def __init__(self, channel: str, type: str, id_prefix: str, merge: str | None = None) -> None:
+        self._event: dict[str, Any] = {"channels": [channel], "type": type}
+        if merge is not None:
+            self._event["merge"] = merge
         self._id_prefix = id_prefix
         self._cursor: str | None = None
         self._unacknowledged_bytes = 0

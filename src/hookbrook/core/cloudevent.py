@@ -2,7 +2,8 @@
 endpoints also in the binary mode of HTTP.
 
 Our own facts that CloudEvents has no attribute for travel as extension attributes, whose names are lower-case letters
-and digits only (CloudEvents 1.0 section 3, naming conventions): `hookbrookchannels`, `hookbrookcursor`.
+and digits only (CloudEvents 1.0 section 3, naming conventions): `hookbrookchannels`, `hookbrookcursor`, and both ways
+`hookbrookclose` and `hookbrookmerge`.
 """
 
 import base64
@@ -30,6 +31,8 @@ class CloudEvent(msgspec.Struct, kw_only=True):
     datacontenttype: str | None = None
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     data_base64: str | None = None
+    hookbrookclose: bool = False
+    hookbrookmerge: str | None = None
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,11 +88,18 @@ class _Wire(msgspec.Struct, omit_defaults=True):
     hookbrookcursor: str
     data: msgspec.Raw | str | msgspec.UnsetType = msgspec.UNSET
     data_base64: str | msgspec.UnsetType = msgspec.UNSET
+    hookbrookclose: bool = False
+    hookbrookmerge: str = ""
 
 
 def to_structured(event: Event, *, channels: tuple[str, ...]) -> bytes:
     """The event as one JSON object; `channels` are those to be named, separated by commas."""
-    wire = _Wire(**_attributes(event, channels), datacontenttype=event.content_type)
+    wire = _Wire(
+        **_attributes(event, channels),
+        datacontenttype=event.content_type,
+        hookbrookclose=event.effect == "close",
+        hookbrookmerge=event.merge,
+    )
     # Under a JSON label a string would mean a JSON string, so text that is wrongly labelled travels as base64.
     if event.kind == "json":
         wire.data = msgspec.Raw(event.data)

@@ -15,7 +15,10 @@ from collections.abc import Iterable, Iterator
 from msgspec.structs import replace
 
 from hookbrook.core.event import Event
+from hookbrook.errors import Invalid
 
+#: A key names one text, as an id names one event.
+MAX_KEY_LENGTH = 200
 #: Data of one merged event. It is built in memory for one reader, and a client shows it at once.
 MAX_MERGED_BYTES = 64 * 1024
 
@@ -23,6 +26,13 @@ MAX_MERGED_BYTES = 64 * 1024
 _NO_TEXT = (b"", b'""')
 #: A JSON string that ends with the first half of a surrogate pair.
 _HALF = re.compile(rb'\\u[dD][89abAB][0-9a-fA-F]{2}"\Z')
+
+
+def check_merge(field: str, value: str) -> str:
+    """The key that a publisher chose, or `Invalid`."""
+    if not 1 <= len(value) <= MAX_KEY_LENGTH or not value.isprintable():
+        raise Invalid.of(field, f"must have 1 to {MAX_KEY_LENGTH} printable characters")
+    return value
 
 
 def merged(events: Iterable[Event]) -> Iterator[Event]:

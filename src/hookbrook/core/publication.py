@@ -19,6 +19,7 @@ from hookbrook.core.event import (
     JSON_TYPE,
     MAX_CONTENT_TYPE_LENGTH,
     TEXT_TYPE,
+    Effect,
     Kind,
     NewEvent,
     digest,
@@ -29,6 +30,7 @@ from hookbrook.core.event import (
     parse_time,
 )
 from hookbrook.core.ids import check_id
+from hookbrook.core.merge import check_merge
 from hookbrook.errors import BadRequest, FieldError, Invalid, TooLarge, UnsupportedMedia
 
 T = TypeVar("T")
@@ -50,6 +52,10 @@ class Publication(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     id: str | None = None
     time: str | None = None
     content_type: str | None = None
+    #: It is the last event of its channels.
+    close: bool = False
+    #: Neighbours with the same key are pieces of one text.
+    merge: str | None = None
 
 
 class Press:
@@ -70,7 +76,17 @@ class Press:
         self._fresh_id = fresh_id
         self._max = max_event_bytes
 
-    def raw(self, body: bytes, content_type: str, channel: str, type: str, id: str | None) -> NewEvent:
+    def raw(
+        self,
+        body: bytes,
+        content_type: str,
+        channel: str,
+        type: str,
+        id: str | None,
+        *,
+        close: bool = False,
+        merge: str | None = None,
+    ) -> NewEvent:
         """A raw body, labelled with its `Content-Type` ("" if it has none).
 
         `curl -d` labels everything as a form, and no label says nothing: both become JSON if the bytes are JSON, else
@@ -85,7 +101,7 @@ class Press:
         else:
             check_content_type("Content-Type", content_type)
         kind = _true_kind(content_type, body)
-        return self._event((channel,), type, id, None, content_type, kind, body, "")
+        return self._event((channel,), type, id, None, content_type, kind, body, "", close, merge)
 
     def publication(self, item: Publication, field: str = "", id: str | None = None) -> NewEvent:
         """One event in JSON; `field` is put before the names in errors (`[3].`), `id` is used if it has none itself."""
@@ -98,7 +114,7 @@ class Press:
         content_type, kind, data = _content(item, field)
         time = None if item.time is None else parse_time(item.time, f"{field}time")
         chosen = id if item.id is None else item.id
-        return self._event(channels, item.type, chosen, time, content_type, kind, data, field)
+        return self._event(channels, item.type, chosen, time, content_type, kind, data, field, item.close, item.merge)
 
     def cloud_event(self, item: CloudEvent, channel: str | None, field: str = "") -> NewEvent:
         """A structured CloudEvent; the channel is said beside it, or is its `subject`."""
@@ -110,7 +126,16 @@ class Press:
         content = content_of(item, field)
         channels = (check_name("channel" if channel else f"{field}subject", name),)
         return self._event(
-            channels, item.type, item.id, content.time, content.content_type, content.kind, content.data, field
+            channels,
+            item.type,
+            item.id,
+            content.time,
+            content.content_type,
+            content.kind,
+            content.data,
+            field,
+            item.hookbrookclose,
+            item.hookbrookmerge,
         )
 
     def _event(
@@ -123,6 +148,8 @@ class Press:
         kind: Kind,
         data: bytes,
         field: str,
+        close: bool,
+        merge: str | None,
     ) -> NewEvent:
         if type != DEFAULT_TYPE:
             check_name(f"{field}type", type)
@@ -133,6 +160,8 @@ class Press:
                 extra={"limit": self._max},
             )
         chosen = self._fresh_id() if id is None else check_id(f"{field}id", id)
+        effect: Effect = "close" if close else ""
+        key = "" if merge is None else check_merge(f"{field}merge", merge)
         return NewEvent(
             id=chosen,
             channels=channels,
@@ -144,7 +173,9 @@ class Press:
             data=data,
             dedupe_id=chosen,
             fresh=id is None,
-            digest=digest(channels, type, content_type, data),
+            digest=digest(channels, type, content_type, data, effect, key),
+            effect=effect,
+            merge=key,
         )
 
 

@@ -37,6 +37,8 @@ _EVENT_FIELDS: Final[dict[str, Any]] = {
     "data": {"description": "The data as JSON, or text as a string."},
     "data_base64": {"type": "string", "description": "Data that is neither."},
     "cursor": {"type": "string", "examples": ["k3f9w2-1042"]},
+    "close": {"type": "boolean", "description": "True for the last event of its channels; else absent."},
+    "merge": {"type": "string", "description": "The text that it is a piece of, if it is one."},
 }
 
 _SCHEMAS: Final[dict[str, Any]] = {
@@ -68,6 +70,8 @@ _SCHEMAS: Final[dict[str, Any]] = {
             "id": {"type": "string", "description": "Sent again, it is the same event."},
             "time": {"type": "string", "format": "date-time"},
             "content_type": {"type": "string"},
+            "close": {"type": "boolean", "description": "It is the last event of its channels.", "default": False},
+            "merge": {"type": "string", "description": "Neighbours with the same key are pieces of one text."},
         },
     },
     "Appended": {
@@ -150,7 +154,11 @@ def _hot_paths() -> dict[str, Any]:
                 "publish",
                 "Publish the body to a channel",
                 "The raw body is the data: JSON if it parses, else text.",
-                parameters=[_query("type", "The event's type.")],
+                parameters=[
+                    _query("type", "The event's type."),
+                    _query("merge", "Neighbours with the same key are pieces of one text."),
+                    _query("close", "1: it is the channel's last event."),
+                ],
                 body={"*/*": {}},
                 responses={"201": _json("Appended.", _APPENDED), "200": _json("Known already.", _APPENDED)},
             ),
@@ -158,8 +166,17 @@ def _hot_paths() -> dict[str, Any]:
                 "read_channel",
                 "Stream a channel, or read its history",
                 "With `Accept: text/event-stream` a stream, otherwise a page of history.",
-                parameters=_stream_parameters(),
-                responses={"200": _json("Events.", _page_of_events())},
+                parameters=[*_stream_parameters(), _query("merge", "1: catch up with pieces of a text as one event.")],
+                responses={
+                    "200": _json("Events.", _page_of_events()),
+                    "204": {"description": "A stream that would bring nothing any more: the channel is closed."},
+                },
+            ),
+            "delete": _operation(
+                "delete_channel",
+                "Delete a channel",
+                "Nothing of it is shown any more, and it is open again. Needs the scope `admin`.",
+                responses={"204": {"description": "Deleted."}},
             ),
         },
         "/v1/stream": {
@@ -170,8 +187,12 @@ def _hot_paths() -> dict[str, Any]:
                 parameters=[
                     _query("channel", "Channel or pattern; may be repeated.", many=True),
                     *_stream_parameters(),
+                    _query("merge", "1: catch up with pieces of a text as one event."),
                 ],
-                responses={"200": {"description": "Server-Sent Events.", "content": {"text/event-stream": {}}}},
+                responses={
+                    "200": {"description": "Server-Sent Events.", "content": {"text/event-stream": {}}},
+                    "204": {"description": "Nothing will come any more: all channels are closed."},
+                },
             )
         },
         "/v1/events": {

@@ -4,6 +4,7 @@ from collections.abc import Awaitable
 from urllib.parse import unquote
 
 from hookbrook.errors import MethodNotAllowed
+from hookbrook.http.channels import Channels
 from hookbrook.http.history import History, accept
 from hookbrook.http.ingest import Ingest
 from hookbrook.http.problems import App, Receive, Scope, Send
@@ -23,9 +24,18 @@ class Doors:
     """Compares prefixes instead of walking a list of routes: a framework's router costs more than the whole publish."""
 
     def __init__(
-        self, *, publish: Publish, history: History, stream: Stream, ingest: Ingest, requests: Requests, api: App
+        self,
+        *,
+        publish: Publish,
+        channels: Channels,
+        history: History,
+        stream: Stream,
+        ingest: Ingest,
+        requests: Requests,
+        api: App,
     ) -> None:
         self._publish = publish
+        self._channels = channels
         self._history = history
         self._stream = stream
         self._ingest = ingest
@@ -68,9 +78,11 @@ class Doors:
                 return self._api(scope, receive, send)
 
     def _channel(self, scope: Scope, receive: Receive, send: Send, channel: str) -> Awaitable[None]:
-        _check_method(scope, *_READ, "POST")
+        _check_method(scope, *_READ, "POST", "DELETE")
         if scope["method"] == "POST":
             return self._publish.channel(scope, receive, send, channel)
+        if scope["method"] == "DELETE":
+            return self._channels.delete(scope, send, channel)
         if "text/event-stream" in accept(scope):
             return self._stream(scope, receive, send, channel)
         return self._history.page(scope, send, channel)

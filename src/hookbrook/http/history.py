@@ -19,7 +19,7 @@ from hookbrook.http.auth import Principal
 from hookbrook.http.gateway import Gateway
 from hookbrook.http.problems import Scope, Send
 from hookbrook.http.query import QueryString
-from hookbrook.store.base import Bounds, Query
+from hookbrook.store.base import Bounds, Lost, Query
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
@@ -59,7 +59,8 @@ class History:
             await self._export(scope, send, principal, wanted, after)
             return
         limit = query.number("limit", default=DEFAULT_LIMIT, low=1, high=MAX_LIMIT)
-        events, scanned_to, tail = await self._collect(wanted, after, limit)
+        is_at_cursor = query.one("page") is not None or query.one("after") is not None
+        events, scanned_to, tail = await self._collect(wanted, after, limit, may_miss=not is_at_cursor)
         following = None
         if scanned_to < tail:
             following = str((await self._store.bounds()).epochs.cursor(scanned_to))
@@ -67,9 +68,12 @@ class History:
         body = b'{"data":[%b],"next":%b}' % (data, msgspec.json.encode(following))
         await _send(send, scope, body, b"application/json", vary=True)
 
-    async def _collect(self, query: Query, after: int, limit: int) -> tuple[list[Event], int, int]:
+    async def _collect(self, query: Query, after: int, limit: int, *, may_miss: bool) -> tuple[list[Event], int, int]:
+        """Raises `Gone` if what the channels have lost lies behind a cursor, unless the reader knows of none."""
         events: list[Event] = []
         page = await self._store.read(query, after=after, limit=limit)
+        if page.standing.lost is not None and not may_miss:
+            raise await self._gone(page.standing.lost)
         size = 0
         for _ in range(MAX_STORE_PAGES):
             events += page.events
@@ -78,6 +82,13 @@ class History:
                 break
             page = await self._store.read(query, after=page.scanned_to, limit=limit - len(events))
         return events, page.scanned_to, page.tail
+
+    async def _gone(self, lost: Lost) -> Gone:
+        bounds = await self._store.bounds()
+        ends = {"oldest": str(bounds.epochs.cursor(lost.seq)), "newest": str(bounds.epochs.cursor(bounds.tail))}
+        return Gone(
+            "Events after this cursor are no longer kept on these channels.", extra={"reason": lost.why, **ends}
+        )
 
     async def _export(self, scope: Scope, send: Send, principal: Principal, query: Query, after: int) -> None:
         """Everything up to the tail of now, one event per line, read page by page as the client takes it."""

@@ -47,7 +47,7 @@ _encode = msgspec.json.Encoder().encode
 
 #: What the address of a raw publish may say. Anything else is refused: a misspelt `tpye=` would publish another event
 #: than was meant.
-CHANNEL_PARAMETERS = frozenset({"type", "tenant", "token"})
+CHANNEL_PARAMETERS = frozenset({"type", "tenant", "token", "close", "merge"})
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
@@ -105,7 +105,13 @@ class Publish:
         query.check_names(CHANNEL_PARAMETERS)
         headers = scope["headers"]
         event = self._press(principal).raw(
-            body, _header(headers, b"content-type"), channel, query.one("type") or DEFAULT_TYPE, _key(headers)
+            body,
+            _header(headers, b"content-type"),
+            channel,
+            query.one("type") or DEFAULT_TYPE,
+            _key(headers),
+            close=query.number("close", default=0, low=0, high=1) == 1,
+            merge=query.one("merge"),
         )
         if self._limited:
             self._count(principal, scope, 1)

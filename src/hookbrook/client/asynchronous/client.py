@@ -83,13 +83,25 @@ class AsyncHookbrook:
         channels: Sequence[str] | None = None,
         time: datetime | str | None = None,
         content_type: str | None = None,
+        close: bool = False,
+        merge: str | None = None,
     ) -> Published:
-        """Publish one event; returns when it is on disk. See NewEvent for what `data` may be.
+        """Publish one event; returns when it is on disk. See NewEvent for what `data` may be, and for the rest.
 
         Trying again after a lost answer is safe: the event has its id before it is sent.
         Raises ApiError if it is refused, ConnectionFailed if no answer came.
         """
-        event = NewEvent(channel, data, type=type, id=id, channels=channels, time=time, content_type=content_type)
+        event = NewEvent(
+            channel,
+            data,
+            type=type,
+            id=id,
+            channels=channels,
+            time=time,
+            content_type=content_type,
+            close=close,
+            merge=merge,
+        )
         return await self._run(exchange.publish(self._settings, event, fresh_id("evt"), jitter))
 
     async def publish_many(self, events: Iterable[NewEvent | Mapping[str, Any]]) -> list[Published]:
@@ -104,18 +116,20 @@ class AsyncHookbrook:
         *,
         type: str = "message",
         id_prefix: str | None = None,
+        merge: str | None = None,
     ) -> StreamReceipt:
         """Publish the items, such as the tokens of a language model, one event each, as they come.
 
         It is one request, in which each item is sent as the iterator yields it, with the id `{id_prefix}-1`,
-        `{id_prefix}-2` and so on. If the connection breaks, what the server has not confirmed is sent again, and the
-        iterator notices nothing. The first item is awaited before the request begins.
+        `{id_prefix}-2` and so on, and all with the same `merge` key if one is given. If the connection breaks, what the
+        server has not confirmed is sent again, and the iterator notices nothing. The first item is awaited before the
+        request begins.
 
         Raises ApiError if an event is refused (`error.problem` has `accepted`, `cursor` and `line`, counted in the
         last request), ConnectionFailed if the server stays away, and whatever the iterator raises; the events before
         stand.
         """
-        lines = Upload(channel, type, id_prefix or fresh_id("evt"))
+        lines = Upload(channel, type, id_prefix or fresh_id("evt"), merge)
         source = Source(items)
 
         async def perform(step: Any) -> Any:
@@ -141,6 +155,7 @@ class AsyncHookbrook:
         since: str | None = None,
         last: int | None = None,
         token: str | None = None,
+        merge: bool = False,
         on_reset: Callable[[Reset], Awaitable[object] | object] | None = None,
     ) -> AsyncStream[Event]:
         """Read the events of channels or patterns (`orders.*`) with `async for`, as they come, for ever.
@@ -154,12 +169,13 @@ class AsyncHookbrook:
             since: start at this age (`2h`) or time.
             last: start at the last so many events.
             token: a stream token, instead of the client's key.
+            merge: while catching up, neighbouring pieces of one text (published with the same `merge`) as one event.
             on_reset: called (and awaited, if it is a coroutine function) when events may be missing. Without it, the
                 iteration raises the Reset; iterating the same stream again goes on behind the gap.
 
         Raises ApiError while iterating if the server refuses (401, 403, 404, 422).
         """
-        selection = subscription.select(channels, types, after, since, last, token)
+        selection = subscription.select(channels, types, after, since, last, token, merge)
         return AsyncStream(self._wire, Subscription(self._settings, selection, jitter), on_reset)
 
     def webhooks(
