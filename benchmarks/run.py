@@ -10,6 +10,7 @@ import publish_batch
 import publish_single
 import receive
 import receive_pace
+import streams
 import telling
 import verify
 from harness import PAIRS, SECONDS
@@ -26,6 +27,7 @@ def main() -> None:
     for outcome in verify.measure():
         outcome.report()
     telling.main()
+    streams.main()
     print(f"\nThis took {time.monotonic() - begin:.0f} s.")
 
 

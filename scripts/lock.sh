@@ -11,7 +11,7 @@ compile() {
         --generate-hashes --no-emit-index-url --no-header --no-annotate "$@"
 }
 
-compile pyproject.toml --group build --group test --group check --group lock \
+compile pyproject.toml --group build --group test --group check --group bench --group lock \
     --output-file requirements/test.txt "$@"
 
 # The run-time pins are a part of the others, so that what the tests judged is what runs.

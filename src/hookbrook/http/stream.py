@@ -19,6 +19,7 @@ from hookbrook.http.history import time_of, wanted_events
 from hookbrook.http.problems import Receive, Scope, Send
 from hookbrook.http.query import QueryString
 from hookbrook.http.sinks import STALLED_S, AsgiSink, TransportSink
+from hookbrook.http.turnstile import Turnstile
 from hookbrook.store.base import Query, Standing
 from hookbrook.stream import position
 from hookbrook.stream.connection import Connection
@@ -34,8 +35,10 @@ class Stream:
         self._gateway = gateway
         self._hub = hub
         self._stalled_s = stalled_s
+        self._turnstile = Turnstile()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, channel: str | None = None) -> None:
+        await self._turnstile.enter()
         principal = self._gateway.auth.authenticate(scope)
         query = QueryString(scope["query_string"])
         wanted = wanted_events(principal, query, channel, limit=self._gateway.settings.max_stream_channels)
