@@ -42,6 +42,7 @@ from hookbrook.http.server import run as run_loop
 from hookbrook.http.stream import Stream
 from hookbrook.inbound.providers import load as load_providers
 from hookbrook.outbound.dispatcher import Dispatcher
+from hookbrook.outbound.erasing import Eraser
 from hookbrook.outbound.fetch import GuardedClient
 from hookbrook.outbound.jobs import Runner
 from hookbrook.outbound.operations import Operations
@@ -161,10 +162,9 @@ class App:
         )
         await self._parts.enter_async_context(client)
         dispatcher = await self._start_dispatcher(store, catalog, appender, client)
-        runner = Runner(store, lambda: catalog.routes, dispatcher.poke, clock=self._clock, rng=self._rng)
-        await self._opened(runner.start, runner.stop)
         hub = await self._start_hub(store, catalog)
-        await self._start_retention(store)
+        runner = await self._start_jobs(store, catalog, dispatcher, hub)
+        await self._start_retention(store, hub)
         issuers = Issuers(settings.issuers, fetch=client, now=time.monotonic)
         token_secret = await store.secret("token", os.urandom(TOKEN_SECRET_BYTES))
         gateway = Gateway(
@@ -178,6 +178,7 @@ class App:
             dispatcher_poke=dispatcher.poke,
             dispatcher_forget=dispatcher.forget,
             begin_job=runner.begin,
+            forget_data=hub.forget,
             stats=self._stats(store, hub, dispatcher),
             connections=hub.connections,
             admission=Admission(settings, hub.connections, now=time.monotonic, rng=self._rng),
@@ -211,10 +212,24 @@ class App:
         self._hub = hub
         return hub
 
-    async def _start_retention(self, store: Store) -> None:
+    async def _start_jobs(self, store: Store, catalog: Catalog, dispatcher: Dispatcher, hub: Hub) -> Runner:
+        eraser = Eraser(store, catalog, hub.forget_tenant, clock=self._clock)
+        runner = Runner(store, lambda: catalog.routes, dispatcher.poke, eraser, clock=self._clock, rng=self._rng)
+        await self._opened(runner.start, runner.stop)
+        return runner
+
+    async def _start_retention(self, store: Store, hub: Hub) -> None:
         age, count = self.settings.retention_age, self.settings.retention_count
         rules = self.settings.retention
-        retention = Retention(store, age_s=age, count=count, clock=self._clock, rules=rules)
+        retention = Retention(
+            store,
+            age_s=age,
+            count=count,
+            clock=self._clock,
+            rules=rules,
+            body_age_s=self.settings.body_retention,
+            forget=hub.forget,
+        )
         task = asyncio.create_task(retention.run(), name="hookbrook-retention")
         self._parts.push_async_callback(_end, task)
 

@@ -241,6 +241,11 @@ class Settings:
     retention_count: int | None = _setting(
         None, _or_none(_number(1, 10**11)), "How many events are kept at most; `none` sets no limit."
     )
+    body_retention: float | None = _setting(
+        None,
+        _or_none(_duration(60, 100 * 365 * 86400.0)),
+        "How long the data of events is kept; after that an event only shows that it happened. `none` sets no limit.",
+    )
     max_event_bytes: int = _setting(2**20, _size(1024, 64 * 2**20), "Largest data of one published event.")
     max_webhook_bytes: int = _setting(
         25 * 2**20, _size(1024, 256 * 2**20), "Largest body of a received webhook; GitHub's maximum is the default."

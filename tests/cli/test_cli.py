@@ -281,6 +281,15 @@ def test_an_event_is_explained_and_what_failed_is_sent_again(run: Run) -> None:
     run("endpoints", "delete", made["id"])
 
 
+def test_an_event_and_a_tenant_are_erased(run: Run) -> None:
+    event = document(run("publish", "private", "secret", "--json"))
+    run("events", "erase", event["id"])
+    assert document(run("events", "show", event["id"]))["erased"] is True
+    run("tenants", "erase", "acme", fails=True)
+    done = document(run("tenants", "erase", "acme", "--yes", "--wait", "--json"))
+    assert (done["kind"], done["status"], done["sent"]) == ("erase", "done", 0)
+
+
 def test_keys_are_made_shown_once_and_deleted_and_tokens_are_minted(run: Run) -> None:
     key = run("keys", "add", "publish", "subscribe", "--description", "the [shop]").stdout.strip()
     assert key.startswith("hbk_")

@@ -176,3 +176,20 @@ async def test_a_store_that_cannot_be_read_leaves_the_feed_cold_and_running(rig:
     await feed.warm()
     tail.commit(1)
     assert (behind(feed, 4), behind(feed, 5)) == (None, [6])
+
+
+def test_what_was_erased_is_forgotten_with_all_before_it_and_the_rest_is_held() -> None:
+    tail = Tail()
+    feed, heard = feed_on(tail)
+    for _ in range(3):
+        tail.commit(*[10] * SPAN)
+        feed.announce()
+    feed.forget(SPAN + 7)
+    assert behind(feed, SPAN + 6) is None
+    assert behind(feed, SPAN + 7) == list(range(SPAN + 8, 3 * SPAN + 1))
+    feed.forget(10 * SPAN)
+    assert behind(feed, 3 * SPAN) == []
+    tail.commit(10)
+    feed.announce()
+    assert behind(feed, 3 * SPAN) == [3 * SPAN + 1]
+    assert heard[-1].seq == 3 * SPAN + 1

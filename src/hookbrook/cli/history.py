@@ -64,3 +64,11 @@ def explain(
         show(rows)
     else:
         show_table(rows, WHY_COLUMNS, empty="There is no endpoint to which it could have gone.")
+
+
+@app.command()
+def erase(event_id: Id, tenant: Tenant = None, url: Url = None, key: Key = None) -> None:
+    """Erase what an event said, for good; that it happened stays known."""
+    with connect(url, key) as brook:
+        brook.request("DELETE", path("events", event_id, "data"), params={"tenant": tenant})
+    print(f"What {event_id} said is erased.")

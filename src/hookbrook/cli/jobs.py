@@ -49,7 +49,7 @@ def recover(
     wanted = {"kind": "recover", "endpoint_id": endpoint, "statuses": status or ["failed"], "tenant": tenant}
     wanted |= _narrowed(since, until, type, channel, rate, dry_run)
     with connect(url, key) as brook:
-        _report(brook, brook.request("POST", "/v1/jobs", json=wanted), wait=wait or dry_run, as_json=as_json)
+        report(brook, brook.request("POST", "/v1/jobs", json=wanted), wait=wait or dry_run, as_json=as_json)
 
 
 def replay(
@@ -75,7 +75,7 @@ def replay(
     wanted = {"which": which, **_narrowed(since, until, type, channel, rate, dry_run)}
     with connect(url, key) as brook:
         job = brook.request("POST", path("endpoints", endpoint_id, "replay"), json=wanted)
-        _report(brook, job, wait=wait or dry_run, as_json=as_json)
+        report(brook, job, wait=wait or dry_run, as_json=as_json)
 
 
 def _narrowed(
@@ -96,7 +96,7 @@ def _narrowed(
     }
 
 
-def _report(brook: Hookbrook, job: dict[str, Any], *, wait: bool, as_json: bool) -> None:
+def report(brook: Hookbrook, job: dict[str, Any], *, wait: bool, as_json: bool) -> None:
     while wait and job["status"] == "running":
         time.sleep(POLL_S)
         job = brook.request("GET", path("jobs", job["id"]))
@@ -105,7 +105,8 @@ def _report(brook: Hookbrook, job: dict[str, Any], *, wait: bool, as_json: bool)
     elif job["status"] == "running":
         print(f"{job['id']} is running: hookbrook jobs show {job['id']}")
     else:
-        sent = "would be sent" if job["dry_run"] else "sent"
+        done = "removed" if job["kind"] == "erase" else "sent"
+        sent = f"would be {done}" if job["dry_run"] else done
         why = f" {job['error']}" if job["error"] else ""
         print(f"{job['id']} is {job['status']}: {job['sent']} {sent}, {job['skipped']} skipped.{why}")
 

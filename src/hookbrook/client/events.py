@@ -50,7 +50,7 @@ class Event:
     source: str | None
     time: datetime
     content_type: str
-    #: Decoded JSON, or a str if it was published as text, or bytes.
+    #: Decoded JSON, or a str if it was published as text, or bytes; None if it was erased.
     data: Any
     #: Its position in the log. Keep it, and `stream(…, after=cursor)` goes on behind this event.
     cursor: str
@@ -58,6 +58,8 @@ class Event:
     close: bool = False
     #: The key of the text that it is a piece of.
     merge: str | None = None
+    #: What it said is gone: it was erased, or older than data is kept.
+    erased: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,7 @@ class _Wire(msgspec.Struct):
     data_base64: str | None = None
     close: bool = False
     merge: str | None = None
+    erased: bool = False
 
 
 _wire_decoder = msgspec.json.Decoder(_Wire)
@@ -116,6 +119,7 @@ def decode_event(document: str) -> Event:
         cursor=wire.cursor,
         close=wire.close,
         merge=wire.merge,
+        erased=wire.erased,
     )
 
 

@@ -86,6 +86,7 @@ class _Wire(msgspec.Struct, omit_defaults=True):
     datacontenttype: str
     hookbrookchannels: str
     hookbrookcursor: str
+    hookbrookerased: bool = False
     data: msgspec.Raw | str | msgspec.UnsetType = msgspec.UNSET
     data_base64: str | msgspec.UnsetType = msgspec.UNSET
     hookbrookclose: bool = False
@@ -99,7 +100,10 @@ def to_structured(event: Event, *, channels: tuple[str, ...]) -> bytes:
         datacontenttype=event.content_type,
         hookbrookclose=event.effect == "close",
         hookbrookmerge=event.merge,
+        hookbrookerased=event.kind == "erased",
     )
+    if event.kind == "erased":
+        return msgspec.json.encode(wire)
     # Under a JSON label a string would mean a JSON string, so text that is wrongly labelled travels as base64.
     if event.kind == "json":
         wire.data = msgspec.Raw(event.data)

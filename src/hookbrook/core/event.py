@@ -18,7 +18,8 @@ import msgspec
 from hookbrook.core.channel import DEFAULT_TYPE
 from hookbrook.errors import Invalid
 
-Kind = Literal["json", "text", "binary"]
+#: `erased`: what it was is gone, and only that it happened is known.
+Kind = Literal["json", "text", "binary", "erased"]
 #: What an event does to its channels beside being on them. `close`: it is their last, nothing can be published to them
 #: any more. `delete`: nothing up to and including it is shown on them any more, and they are open again.
 Effect = Literal["", "close", "delete"]
@@ -211,6 +212,7 @@ class _Wire(msgspec.Struct, omit_defaults=True):
     cursor: str = ""
     close: bool = False
     merge: str = ""
+    erased: bool = False
     request: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -237,12 +239,13 @@ def to_json(event: Event, *, channels: tuple[str, ...] | None = None, request: b
         cursor=event.cursor,
         close=event.effect == "close",
         merge=event.merge,
+        erased=event.kind == "erased",
     )
     if event.kind == "json":
         wire.data = msgspec.Raw(event.data)
     elif event.kind == "text":
         wire.data = event.data.decode()
-    else:
+    elif event.kind == "binary":
         wire.data_base64 = base64.b64encode(event.data).decode()
     if request and event.request is not None:
         wire.request = msgspec.Raw(event.request)

@@ -15,6 +15,7 @@ from hookbrook.http.api_connections import Connections
 from hookbrook.http.api_deliveries import Deliveries
 from hookbrook.http.api_document import document, operation_id
 from hookbrook.http.api_endpoints import Endpoints
+from hookbrook.http.api_erasure import Erasure
 from hookbrook.http.api_explain import Explain
 from hookbrook.http.api_health import Health
 from hookbrook.http.api_jobs import Jobs
@@ -44,7 +45,7 @@ def build_api(gateway: Gateway, ingest: App | None = None) -> FastAPI:
         # Two shapes for one thing, in and out, would only differ in what has a default.
         separate_input_output_schemas=False,
     )
-    for part in (Sources, Endpoints, Signing, Deliveries, Explain, Jobs, Trial, Connections, Keys, Health):
+    for part in (Sources, Endpoints, Signing, Deliveries, Explain, Erasure, Jobs, Trial, Connections, Keys, Health):
         api.include_router(part(gateway).router())
     api.include_router(Trigger(gateway, ingest or Ingest(gateway)).router())
     api.include_router(Page().router())

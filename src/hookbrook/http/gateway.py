@@ -48,6 +48,10 @@ def _ignore(_endpoint_id: str) -> None:
     return None
 
 
+def _ignore_seq(_seq: int) -> None:
+    return None
+
+
 def _ignore_both(_endpoint_id: str, _delivery_id: str) -> None:
     return None
 
@@ -67,6 +71,8 @@ class Gateway:
     dispatcher_poke: Callable[[str], None] = _ignore
     #: Tell the dispatcher that a delivery of an endpoint was cancelled.
     dispatcher_forget: Callable[[str, str], None] = _ignore_both
+    #: Hold nothing in memory up to this seq, because something of it was erased.
+    forget_data: Callable[[int], None] = _ignore_seq
     #: Begin a job that the store has.
     begin_job: Callable[[str], None] = _ignore
     stats: Stats = field(default_factory=Stats)

@@ -19,6 +19,7 @@ from hookbrook.core.ids import new_id
 from hookbrook.core.job import RESENT_BY, Job, JobKind, JobState, ended, moved
 from hookbrook.core.routing import Routes, patterns_of, wants
 from hookbrook.errors import Conflict, Invalid, StoreError
+from hookbrook.outbound.erasing import Eraser
 from hookbrook.store.base import Advanced, Deliveries, DeliveryQuery, Jobs, Log, Piece, Query, Registry
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Runner:
     Args:
         routes: the endpoints of now.
         poke: tells the dispatcher that an endpoint has something due.
+        eraser: does the steps of a tenant's erasure.
         clock: wall time in microseconds.
         rng: for the ids of deliveries.
         sleep: waits so many seconds.
@@ -55,6 +57,7 @@ class Runner:
         store: Store,
         routes: Callable[[], Routes],
         poke: Callable[[str], None],
+        eraser: Eraser,
         *,
         clock: Callable[[], int],
         rng: Random,
@@ -63,6 +66,7 @@ class Runner:
         self._store = store
         self._routes = routes
         self._poke = poke
+        self._eraser = eraser
         self._clock = clock
         self._rng = rng
         self._sleep = sleep
@@ -111,8 +115,7 @@ class Runner:
             job = await self._store.get(Job, job_id)
             if job is None or job.state is not JobState.RUNNING:
                 return False
-            piece = await self._next_piece(job)
-            done = await self._store.advance(piece, now=self._clock())
+            done = await self._do(job)
         except Conflict:
             # Somebody changed it meanwhile; it is read again.
             return True
@@ -126,6 +129,11 @@ class Runner:
             return False
         await self._sleep(_pause_s(job, done))
         return True
+
+    async def _do(self, job: Job) -> Advanced:
+        if job.kind is JobKind.ERASE:
+            return await self._eraser.step(job)
+        return await self._store.advance(await self._next_piece(job), now=self._clock())
 
     async def _next_piece(self, job: Job) -> Piece:
         endpoint = None if job.endpoint_id is None else self._routes().by_id.get(job.endpoint_id)

@@ -215,6 +215,25 @@ class Advanced:
     endpoints: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erased:
+    """What erasing an event's data has changed."""
+
+    seq: int
+    #: Deliveries that were cancelled: endpoint and delivery.
+    cancelled: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expired:
+    """One step of letting old data go."""
+
+    #: How much was done.
+    done: int
+    #: No event up to this seq has data that is too old, unless it is still owed.
+    up_to: int
+
+
 class Log(Protocol):
     def append(
         self,
@@ -286,6 +305,22 @@ class Log(Protocol):
 
         MUST keep the data of an event that is still owed (pending or held), though streams no longer see it. MUST
         answer the id of a trimmed event as a duplicate until `SEEN_WINDOW_US` after its append.
+        """
+
+    async def erase(self, tenant: str, event_id: str, *, now: int) -> Erased | None:
+        """Erase the data of an event, whoever is owed it, and return what that changed; None if there is no such event.
+
+        MUST let the event stand where it was, of the kind `erased` and without data, and recognise its id as before.
+        MUST cancel what is owed of it, refuse to send it again, and erase what receivers answered to it, also what is
+        recorded later. MUST leave nothing of it in the store's files once this returns, as far as nobody still reads
+        what was there before.
+        """
+
+    async def expire(self, *, appended_before: int, limit: int) -> Expired:
+        """Likewise erase the data of up to `limit` events that were appended before that time; `done` below the limit
+        means that there is no more to do now.
+
+        MUST keep the data of an event that is still owed until it no longer is. Ids and conflicts stay as they were.
         """
 
 
@@ -365,6 +400,14 @@ class Jobs(Protocol):
         once, and none after somebody cancelled the job. MUST let what it makes due count as a retry (`attempts` of
         `Due` begins at 1), hold it if the endpoint is disabled, and pass over what could never be sent: its endpoint
         is deleted, or its event's data gone. A dry run MUST count the same and change nothing but the job.
+        """
+
+    async def erase_tenant(self, job: Job, *, limit: int, now: int) -> Advanced:
+        """Remove up to `limit` events of the job's tenant up to the job's end, with all that belongs to them, and save
+        the job, all in one transaction; the last step removes the tenant's jobs and types, and ends the job.
+
+        MUST do nothing, and raise `Conflict`, if the job's stored revision is not the one before. MUST let `standing`
+        tell of what the tenant's channels have lost. Sources, endpoints and keys are deleted by whoever asks for this.
         """
 
 

@@ -18,9 +18,14 @@ PAUSE_S = 0.05
 IDLE_S = 10.0
 
 
+def _ignore(_seq: int) -> None:
+    return None
+
+
 class Retention:
     """Args: age in seconds and count of events to keep, of the whole log and by rules for each channel; None for no
-    such limit. `clock` is in microseconds.
+    such limit. `clock` is in microseconds. `body_age_s` is for how long the data of events is kept, if less long; and
+    `forget` is called with a seq up to which no data should be held any more.
     """
 
     def __init__(
@@ -31,12 +36,16 @@ class Retention:
         count: int | None,
         clock: Callable[[], int],
         rules: Sequence[Rule] = (),
+        body_age_s: float | None = None,
+        forget: Callable[[int], None] = _ignore,
     ) -> None:
         self._log = log
         self._age_s = age_s
         self._count = count
         self._clock = clock
         self._rules = rules
+        self._body_age_s = body_age_s
+        self._forget = forget
 
     async def run(self) -> None:
         """Trim until cancelled. Without any limit there still is the data of deleted channels to be let go."""
@@ -55,9 +64,20 @@ class Retention:
             ChannelTrim(pattern=rule.channels, appended_before=self._before(rule.age_s), keep=rule.count)
             for rule in self._rules
         ]
-        return await self._log.trim(
+        trimmed = await self._log.trim(
             appended_before=self._before(self._age_s), keep=self._count, limit=STEP, channels=channels
         )
+        return max(trimmed, await self._expire())
+
+    async def _expire(self) -> int:
+        """A step of letting the data of events go; the events stay."""
+        before = self._before(self._body_age_s)
+        if before is None:
+            return 0
+        expired = await self._log.expire(appended_before=before, limit=STEP)
+        if expired.done:
+            self._forget(expired.up_to)
+        return expired.done
 
     def _before(self, age_s: float | None) -> int | None:
         return None if age_s is None else self._clock() - round(age_s * 1_000_000)

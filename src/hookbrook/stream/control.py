@@ -1,8 +1,8 @@
 """The control events: what a stream says on its own account, since a native EventSource can read no header.
 
-The exceptional ones come to everybody: `hookbrook.reset`, `.closed`, `.expiring`, `.expired`, `.drain` and `.busy`. The
-routine ones, `.live`, `.checkpoint` and `.ping`, come to those who asked for them with `control=1`. An EventSource
-without a listener for a name takes no notice of it.
+The exceptional ones come to everybody: `hookbrook.reset`, `.closed`, `.expiring`, `.expired`, `.drain`, `.busy` and
+`.erased`. The routine ones, `.live`, `.checkpoint` and `.ping`, come to those who asked for them with `control=1`. An
+EventSource without a listener for a name takes no notice of it.
 
 Whatever ends a stream on purpose also says with `retry:` when to come back. An id is given only where the reader's
 place moves.
@@ -60,6 +60,11 @@ def expired(reason: str = "expired") -> bytes:
 def closed(channels: Sequence[str], cursor: str) -> bytes:
     """All channels of this stream are finished, everything of them was sent, and the stream ends for good."""
     return control("hookbrook.closed", {"channels": channels, "cursor": cursor}, id=cursor)
+
+
+def erased(event_id: str, type: str, cursor: str) -> bytes:
+    """An event stood here, and what it said was erased. Only instead of plain data, which has no other place for it."""
+    return control("hookbrook.erased", {"id": event_id, "type": type, "cursor": cursor}, id=cursor)
 
 
 def live(cursor: str) -> bytes:

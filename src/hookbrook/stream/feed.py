@@ -158,6 +158,18 @@ class Feed:
         self._shrink()
         self._listener(entries)
 
+    def forget(self, seq: int) -> None:
+        """Hold nothing up to the seq any more, because something of it was erased: readers ask the store for it."""
+        self.announce()
+        for number in [number for number in self._blocks if number * self._span <= seq]:
+            block = self._blocks[number]
+            dropped = block.drop(sum(entry.seq <= seq for entry in block.entries))
+            self._count -= len(dropped)
+            self._bytes -= sum(_size(entry.event) for entry in dropped)
+            if not block.entries:
+                del self._blocks[number]
+        self._floor = max(self._floor, min(seq, self.tail))
+
     def _block_of(self, seq: int) -> Block:
         number = seq // self._span
         block = self._blocks.get(number)

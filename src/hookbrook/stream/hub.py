@@ -123,6 +123,16 @@ class Hub:
             self._send_away(reader)
         return reader
 
+    def forget(self, seq: int) -> None:
+        """Hold nothing up to the seq in memory: something of it was erased."""
+        self.feed.forget(seq)
+        self.pages.forget()
+
+    def forget_tenant(self, tenant: str, seq: int) -> None:
+        """As `forget`; the tenant's streams end."""
+        self.forget(seq)
+        self.connections.end(lambda each: each.tenant == tenant, control.expired("erased"))
+
     async def drain(self, window_s: float) -> None:
         """Tell every reader to come back later, and end it; spread over the window."""
         self.draining = True

@@ -107,6 +107,11 @@ class Pages:
         self._bytes += page.size
         asyncio.get_running_loop().call_later(KEEP_S, self._drop, query, page)
 
+    def forget(self) -> None:
+        """Keep nothing that was read before now."""
+        self._kept = {}
+        self._bytes = 0
+
     def _drop(self, query: Query, page: SharedPage) -> None:
         kept = self._kept.get(query)
         if kept is not None and page in kept:

@@ -11,6 +11,7 @@ from hookbrook.core.merge import merged
 from hookbrook.core.received import to_wire
 from hookbrook.core.sse import encode
 from hookbrook.store.base import Query
+from hookbrook.stream.control import erased
 from hookbrook.stream.sink import Batch
 
 #: What a reader whose client stops may have been given beyond its limit: so much, or one larger event.
@@ -153,6 +154,8 @@ def batches(entries: Iterable[Entry], subscription: Subscription) -> Iterator[Ba
 
 
 def _frame(event: Event, kind: Format, channels: tuple[str, ...]) -> bytes:
+    if event.kind == "erased" and kind in (Format.DATA, Format.REQUEST):
+        return erased(event.id, event.type, event.cursor)
     if kind is Format.DATA:
         return encode(type=event.type, data=event.data, kind=event.kind, id=event.cursor)
     return encode(type="message", data=_WHOLE[kind](event, channels=channels), kind="json", id=event.cursor)

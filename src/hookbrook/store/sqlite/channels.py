@@ -5,8 +5,10 @@ rule of retention has raised the floor, or somebody deleted the channel. Raising
 data goes later, a little at a time (`sweeping`).
 """
 
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from hookbrook.core.channel import matches_any
 from hookbrook.core.event import Event
@@ -15,6 +17,12 @@ from hookbrook.store.sqlite.sql import execute_rows, sql
 
 #: A tenant and a channel's name.
 Name = tuple[str, str]
+
+
+def names_of(row: Sequence[Any]) -> list[Name]:
+    """The channels of a row of (seq, tenant, channel, more, …)."""
+    _, tenant, home, more = row[:4]
+    return [(tenant, home), *((tenant, name) for name in json.loads(more))] if more else [(tenant, home)]
 
 
 def standing(connection: sqlite3.Connection, query: Query, *, after: int) -> Standing:

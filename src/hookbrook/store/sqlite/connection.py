@@ -63,6 +63,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT}")
     connection.execute("PRAGMA temp_store = MEMORY")
+    # What was erased or trimmed must not be found in free pages. Not every SQLite is built with this.
+    connection.execute("PRAGMA secure_delete = ON")
 
 
 def hold(path: Path) -> IO[bytes]:

@@ -211,11 +211,15 @@ SELECT min(next_at) FROM (
 );
 
 -- insert_attempts --
--- Except those of deliveries that were trimmed meanwhile, which nobody would ever remove.
+-- Except those of deliveries that were trimmed meanwhile, which nobody would ever remove; and without what an event said
+-- that was erased meanwhile.
 WITH made AS (VALUES {rows})
 INSERT INTO attempt (delivery_id, id, started, duration, resolve, connect, tls, wait, address, status, error, message,
                      response_headers, response_body, truncated)
-SELECT * FROM made WHERE EXISTS (SELECT 1 FROM delivery WHERE delivery.id = made.column1);
+SELECT made.column1, made.column2, made.column3, made.column4, made.column5, made.column6, made.column7, made.column8,
+       made.column9, made.column10, made.column11, iif(event.kind = 'erased', NULL, made.column12),
+       iif(event.kind = 'erased', '[]', made.column13), iif(event.kind = 'erased', x'', made.column14), made.column15
+FROM made CROSS JOIN delivery ON delivery.id = made.column1 CROSS JOIN event ON event.seq = delivery.seq;
 
 -- move_deliveries --
 -- The result of attempts, and the lines that it concerns. A delivery that was cancelled or held meanwhile keeps its
@@ -249,7 +253,7 @@ SELECT document FROM record WHERE kind = 'endpoint' AND id = ?;
 
 -- is_blank --
 -- And the home channel.
-SELECT data IS NULL, channel FROM event WHERE seq = ?;
+SELECT data IS NULL OR kind = 'erased', channel FROM event WHERE seq = ?;
 
 -- change_delivery --
 UPDATE delivery SET state = ?, next_at = ?, updated = ?, spared = iif(?, attempts, spared), line = ? WHERE id = ?;
@@ -264,7 +268,7 @@ SET state = iif(json_extract(record.document, '$.enabled'), ?, ?),
 FROM record, event
 WHERE {which} AND state IN (SELECT value FROM json_each(?))
   AND record.kind = 'endpoint' AND record.id = delivery.endpoint_id
-  AND event.seq = delivery.seq AND event.data IS NOT NULL
+  AND event.seq = delivery.seq AND event.data IS NOT NULL AND event.kind <> 'erased'
 RETURNING endpoint_id, line;
 
 -- owe_deliveries --
@@ -276,7 +280,7 @@ SELECT made.column1, event.tenant, event.seq, record.id, iif(json_extract(record
        made.column6,
        CASE json_extract(record.document, '$.ordering') WHEN 'channel' THEN event.channel WHEN 'all' THEN '' END
 FROM made
-JOIN event ON event.seq = made.column2 AND event.data IS NOT NULL
+JOIN event ON event.seq = made.column2 AND event.data IS NOT NULL AND event.kind <> 'erased'
 JOIN record ON record.kind = 'endpoint' AND record.id = made.column3 AND record.tenant = event.tenant
 WHERE NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = event.seq AND delivery.endpoint_id = record.id)
 RETURNING endpoint_id, line;
@@ -343,6 +347,52 @@ WHERE endpoint_id = ?1 AND state IN ('pending', 'held');
 SELECT state, count(*) FROM delivery INDEXED BY delivery_stuck
 WHERE state IN ('failed', 'held', 'cancelled') GROUP BY state
 UNION ALL SELECT 'pending', count(*) FROM delivery INDEXED BY delivery_pending WHERE state = 'pending';
+
+-- cancel_owed --
+UPDATE delivery SET state = ?, next_at = NULL, updated = ?, last_error = ?
+WHERE seq = ? AND state IN ('pending', 'held') RETURNING id, endpoint_id, line;
+
+-- erase_events --
+-- The row stays, and shows that something stood there.
+UPDATE event SET kind = 'erased', data = x'', request = NULL WHERE seq IN ({rows}) AND data IS NOT NULL;
+
+-- erase_answers --
+-- What receivers answered may repeat what they were sent.
+UPDATE attempt SET response_headers = '[]', response_body = x'', message = NULL
+WHERE delivery_id IN (SELECT id FROM delivery WHERE seq IN ({rows}));
+
+-- forget_digest --
+UPDATE event SET digest = x'' WHERE seq = ?;
+
+-- note_late_bodies --
+INSERT OR IGNORE INTO late_body
+SELECT DISTINCT seq FROM delivery WHERE seq > ? AND seq <= ? AND state IN ('pending', 'held');
+
+-- bodies_between --
+SELECT seq FROM event
+WHERE seq > ? AND seq <= ? AND data IS NOT NULL AND kind <> 'erased'
+  AND NOT EXISTS (SELECT 1 FROM late_body WHERE late_body.seq = event.seq);
+
+-- late_bodies_after --
+-- With whether they are still owed.
+SELECT seq, EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = late_body.seq AND state IN ('pending', 'held'))
+FROM late_body WHERE seq > ? ORDER BY seq LIMIT ?;
+
+-- forget_bodies --
+DELETE FROM late_body WHERE seq IN ({rows});
+
+-- events_of_tenant --
+SELECT seq, tenant, channel, more FROM event WHERE tenant = ? AND seq <= ? LIMIT ?;
+
+-- mark_deleted --
+INSERT INTO channel (tenant, name, floor, why, swept)
+SELECT column1, column2, column3, 'deleted', column3 FROM (VALUES {rows}) WHERE TRUE
+ON CONFLICT (tenant, name) DO UPDATE
+SET closed = NULL, floor = excluded.floor, why = excluded.why, swept = excluded.swept WHERE floor <= excluded.floor;
+
+-- delete_records_of_tenant --
+-- Except the job that does it.
+DELETE FROM record WHERE tenant = ? AND id <> ? AND kind IN ('job', 'type', 'revocation');
 
 -- find_deliveries --
 SELECT d.id, d.tenant, d.seq, e.id, e.type, e.channel, e.more, d.endpoint_id, d.state, d.attempts, d.next_at, d.created,

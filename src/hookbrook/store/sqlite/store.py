@@ -1,6 +1,7 @@
 """The asynchronous face of the SQLite store: writes go to the writer thread, reads to a few reading threads."""
 
 import asyncio
+import logging
 import os
 import sqlite3
 import threading
@@ -15,6 +16,7 @@ from hookbrook.core.delivery import Attempt, Delivery, Happening, NewDelivery, O
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import Appended, Event, NewEvent
 from hookbrook.core.failure import Failure
+from hookbrook.core.job import Job
 from hookbrook.errors import StoreError, StoreUnavailable
 from hookbrook.store.base import (
     NO_CHANGES,
@@ -24,6 +26,8 @@ from hookbrook.store.base import (
     ChannelTrim,
     DeliveryQuery,
     Due,
+    Erased,
+    Expired,
     Health,
     Listener,
     Page,
@@ -33,12 +37,14 @@ from hookbrook.store.base import (
     Reroutes,
     Standing,
 )
-from hookbrook.store.sqlite import channels, deliveries, failures, jobs, lines, log, registry
+from hookbrook.store.sqlite import channels, deliveries, erasing, failures, jobs, lines, log, registry
 from hookbrook.store.sqlite.connection import blames_file, connect, explain, hold, open_writer
 from hookbrook.store.sqlite.sql import sql
 from hookbrook.store.sqlite.sweeping import Sweeper
 from hookbrook.store.sqlite.trimming import Trimmer
 from hookbrook.store.sqlite.writer import Writer
+
+logger = logging.getLogger("hookbrook.store")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,6 +57,8 @@ READERS = 2
 MAX_READS = READERS + 1
 #: What is written to see whether there is room: more pages than an append of one small event touches.
 PROBE_BYTES = 32 * 1024
+#: Times that the write-ahead log is cut before it is left to the next one. Each waits for readers for seconds.
+CUTS = 3
 #: Rough bytes of an event beside its data: headers, names, objects.
 EVENT_OVERHEAD = 512
 
@@ -81,6 +89,7 @@ class SqliteStore:
         try:
             self._log = log.Log(await asyncio.to_thread(self._load), self._clock)
             self._trimmer = Trimmer(self._log)
+            self._expirer = erasing.Expirer(self._log)
             self._sweeper = Sweeper(self._log)
         except BaseException:
             self._lock.close()
@@ -219,6 +228,35 @@ class SqliteStore:
 
         return await self._write(run)
 
+    async def erase(self, tenant: str, event_id: str, *, now: int) -> Erased | None:
+        erased = await self._write(lambda connection: erasing.erase(connection, tenant, event_id, now=now))
+        if erased is not None:
+            await self._cut_journal()
+        return erased
+
+    async def expire(self, *, appended_before: int, limit: int) -> Expired:
+        expired = await self._write(
+            lambda connection: self._expirer.step(connection, appended_before=appended_before, limit=limit)
+        )
+        if 0 < expired.done < limit:
+            await self._cut_journal()
+        return expired
+
+    async def _cut_journal(self) -> None:
+        """Move the write-ahead log into the database and cut it to nothing: it holds what pages were before."""
+
+        def cut() -> bool:
+            busy: int = self._reader().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            return not busy
+
+        async with self._reads:
+            for _ in range(CUTS):
+                if self._readers is None or not self._is_open:
+                    raise StoreUnavailable("The store is closed.")
+                if await asyncio.get_running_loop().run_in_executor(self._readers, cut):
+                    return
+        logger.warning("what was erased is overwritten in the write-ahead log when its readers are done")
+
     # Deliveries
 
     async def due(self, endpoint_id: str, *, now: int, first: int, retries: int, excluding: Sequence[str]) -> list[Due]:
@@ -271,6 +309,12 @@ class SqliteStore:
 
     async def advance(self, piece: Piece, *, now: int) -> Advanced:
         return await self._write(lambda connection: jobs.advance(connection, piece, now=now))
+
+    async def erase_tenant(self, job: Job, *, limit: int, now: int) -> Advanced:
+        done = await self._write(lambda connection: erasing.erase_tenant(connection, job, limit=limit, now=now))
+        if done.job.state is not job.state:
+            await self._cut_journal()
+        return done
 
     # The registry
 

@@ -8,15 +8,13 @@ Sweeping then goes up each channel to its floor. An event goes when it is below 
 owed is pinned, as in `trimming`, and rows whose ids need no longer be recognised are removed.
 """
 
-import json
 import sqlite3
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from hookbrook.core.channel import matches
 from hookbrook.store.base import ChannelTrim
 from hookbrook.store.sqlite import channels
-from hookbrook.store.sqlite.channels import Name
+from hookbrook.store.sqlite.channels import Name, names_of
 from hookbrook.store.sqlite.log import Log, first_at
 from hookbrook.store.sqlite.sql import execute_values, sql
 
@@ -54,7 +52,7 @@ class Sweeper:
         state = self._log.state
         start = max(state.counted, state.oldest - 1)
         rows = connection.execute(sql("channels_between"), (start, state.tail + 1, limit)).fetchall()
-        for name in {name for row in rows for name in _names(row)}:
+        for name in {name for row in rows for name in names_of(row)}:
             rule = _rule_of(rules, name)
             if rule is not None and rule.keep is not None:
                 surplus = connection.execute(
@@ -79,7 +77,7 @@ class Sweeper:
         start = max(state.aged.get(rule.pattern, 0), state.oldest - 1)
         end = first_at(connection, before, start + 1, state.tail + 1)
         rows = connection.execute(sql("channels_between"), (start, end, limit)).fetchall()
-        newest = {name: row[0] for row in rows for name in _names(row) if _rule_of(rules, name) is rule}
+        newest = {name: row[0] for row in rows for name in names_of(row) if _rule_of(rules, name) is rule}
         for name, seq in newest.items():
             self._raise(connection, name, seq)
         state.aged = {**state.aged, rule.pattern: rows[-1][0] if len(rows) == limit else end - 1}
@@ -110,8 +108,8 @@ class Sweeper:
     def _remove(self, connection: sqlite3.Connection, seqs: Sequence[int], seen_before: int) -> None:
         """Those of the events that are shown nowhere any more."""
         rows = execute_values(connection, "channels_of", seqs)
-        floors = channels.floors_of(connection, (name for row in rows for name in _names(row)))
-        gone = {row[0]: row[-1] for row in rows if all(floors.get(name, 0) >= row[0] for name in _names(row))}
+        floors = channels.floors_of(connection, (name for row in rows for name in names_of(row)))
+        gone = {row[0]: row[-1] for row in rows if all(floors.get(name, 0) >= row[0] for name in names_of(row))}
         owed = {seq for (seq,) in execute_values(connection, "owed_among", list(gone))}
         execute_values(connection, "pin", list(owed))
         free = [seq for seq in gone if seq not in owed]
@@ -129,12 +127,6 @@ class Sweeper:
         _delete(connection, [seq for seq, is_blank in rows if is_blank])
         state.blanked = rows[-1][0] if len(rows) == limit else end - 1
         return len(rows)
-
-
-def _names(row: Sequence[Any]) -> Iterable[Name]:
-    """The channels of a row of (seq, tenant, channel, more, …)."""
-    _, tenant, home, more = row[:4]
-    return [(tenant, home), *((tenant, name) for name in json.loads(more))] if more else [(tenant, home)]
 
 
 def _rule_of(rules: Sequence[ChannelTrim], name: Name) -> ChannelTrim | None:
