@@ -147,6 +147,7 @@ class App:
             catalog,
             sources=settings.sources,
             endpoints=settings.endpoints,
+            types=settings.types,
             providers=providers,
             now=self._clock(),
             random=os.urandom,

@@ -17,8 +17,9 @@ from urllib.parse import unquote
 
 from hookbrook.core.addresses import Rule, parse_rules
 from hookbrook.core.channel import check_patterns
-from hookbrook.core.declared import nearest, read_endpoints, read_sources
+from hookbrook.core.declared import nearest, read_endpoints, read_sources, read_types
 from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.eventtype import EventType
 from hookbrook.core.issuer import Issuer, read_issuers
 from hookbrook.core.proxy import Proxy, parse_proxy
 from hookbrook.core.registration import check_public_url
@@ -277,6 +278,7 @@ class Settings:
     #: Declared in hookbrook.toml. Not in the repr, because they hold secrets.
     sources: tuple[Source, ...] = field(default=(), repr=False)
     endpoints: tuple[Endpoint, ...] = field(default=(), repr=False)
+    types: tuple[EventType, ...] = field(default=(), repr=False)
     issuers: tuple[Issuer, ...] = field(default=(), repr=False)
     #: Declared there too: what is kept of single channels.
     retention: tuple[RetentionRule, ...] = ()
@@ -320,7 +322,7 @@ class Settings:
 
 
 #: Keys of the file that are no settings.
-_DECLARATIONS: Final = ("sources", "endpoints", "providers", "issuers", "retention")
+_DECLARATIONS: Final = ("sources", "endpoints", "providers", "issuers", "retention", "types")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -429,6 +431,7 @@ def _with_declared(settings: Settings, document: Mapping[str, Any], environ: Map
             document.get("endpoints", []), environ, allowed=settings.allow_rules, denied=settings.deny_rules
         ),
         providers=providers,
+        types=read_types(document.get("types", [])),
         retention=read_rules(document.get("retention", [])),
         issuers=read_issuers(document.get("issuers", []), environ, settings.folder, allowed=settings.allow_rules),
     )

@@ -24,6 +24,7 @@ import msgspec
 from hookbrook.core.addresses import Rule
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import DEFAULT_TENANT
+from hookbrook.core.eventtype import EventType, check_type
 from hookbrook.core.ids import new_id
 from hookbrook.core.registration import check_endpoint, check_source, check_source_name
 from hookbrook.core.retry import parse_schedule
@@ -43,6 +44,7 @@ _ENDPOINT_KEYS: Final = (
     *("rate_limit", "ordering", "filter", "transform", "format", "connect_timeout_s", "max_body_bytes"),
     *("secret_headers", "auth"),
 )
+_TYPE_KEYS: Final = ("name", "tenant", "description", "schema", "example", "validate", "deprecated", "archived")
 
 _FROM_ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}\Z")
 _PATH = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<path>[^`]*)`$", re.DOTALL)
@@ -89,6 +91,30 @@ def read_endpoints(
         endpoints.append(endpoint)
     _check_unique("endpoints", [endpoint.id for endpoint in endpoints])
     return tuple(endpoints)
+
+
+def read_types(tables: object) -> tuple[EventType, ...]:
+    """The `[[types]]` of the event catalogue; raises `ConfigError` as above.
+
+    Whether a schema can be compiled, and an example fits it, is judged where the compiler is, at the start.
+    """
+    types = []
+    for key, table in read_tables("types", tables):
+        check_keys(key, table, _TYPE_KEYS, required=("name",))
+        tenant = str(table.get("tenant", DEFAULT_TENANT))
+        made = {"id": type_id(tenant, str(table["name"])), "created": 0, "updated": 0, "declared": True}
+        # Dates, which TOML has and JSON has not, become texts.
+        plain = msgspec.to_builtins(dict(table), str_keys=True)
+        declared = _convert(key, {**plain, **made}, EventType)
+        as_config(key, check_type, declared)
+        types.append(declared)
+    _check_unique("types", [each.id for each in types])
+    return tuple(types)
+
+
+def type_id(tenant: str, name: str) -> str:
+    """There is one type of a name for each tenant, so its id follows from both."""
+    return stable_id("typ", tenant, name)
 
 
 def as_config(key: str, check: Callable[..., T], *arguments: object) -> T:

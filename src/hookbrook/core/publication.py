@@ -41,6 +41,10 @@ _PLACE = re.compile(r"(.*?)(?: - at `\$(.*)`)?\Z", re.DOTALL)
 _NAMED = re.compile(r".*(?:missing required|unknown) field `([^`]*)`", re.DOTALL)
 
 
+#: Called with tenant, type, kind, data, and what to put before the names of fields.
+Judge = Callable[[str, str, Kind, bytes, str], None]
+
+
 class Publication(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """One event in JSON, as `POST /v1/events` takes it."""
 
@@ -66,15 +70,23 @@ class Press:
         now: microseconds since the epoch, the time of an event that states none.
         fresh_id: makes an id for an event that has none.
         max_event_bytes: largest data of one event.
+        judge: raises `Invalid` if an event of that type may not have that data; None: anything goes.
     """
 
     def __init__(
-        self, *, tenant: str = DEFAULT_TENANT, now: int, fresh_id: Callable[[], str], max_event_bytes: int
+        self,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        now: int,
+        fresh_id: Callable[[], str],
+        max_event_bytes: int,
+        judge: Judge | None = None,
     ) -> None:
         self._tenant = tenant
         self._now = now
         self._fresh_id = fresh_id
         self._max = max_event_bytes
+        self._judge = judge
 
     def raw(
         self,
@@ -159,6 +171,8 @@ class Press:
                 (FieldError(f"{field}data", f"at most {self._max} bytes"),),
                 extra={"limit": self._max},
             )
+        if self._judge is not None:
+            self._judge(self._tenant, type, kind, data, field)
         chosen = self._fresh_id() if id is None else check_id(f"{field}id", id)
         effect: Effect = "close" if close else ""
         key = "" if merge is None else check_merge(f"{field}merge", merge)

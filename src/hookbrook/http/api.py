@@ -25,6 +25,7 @@ from hookbrook.http.api_signing import Signing
 from hookbrook.http.api_sources import Sources
 from hookbrook.http.api_trial import Trial
 from hookbrook.http.api_trigger import Trigger
+from hookbrook.http.api_types import Types
 from hookbrook.http.gateway import Gateway
 from hookbrook.http.ingest import Ingest
 from hookbrook.http.problems import App, Problems, problem_response
@@ -45,7 +46,10 @@ def build_api(gateway: Gateway, ingest: App | None = None) -> FastAPI:
         # Two shapes for one thing, in and out, would only differ in what has a default.
         separate_input_output_schemas=False,
     )
-    for part in (Sources, Endpoints, Signing, Deliveries, Explain, Erasure, Jobs, Trial, Connections, Keys, Health):
+    for part in (
+        *(Sources, Endpoints, Signing, Deliveries, Explain, Erasure, Jobs, Types),
+        *(Trial, Connections, Keys, Health),
+    ):
         api.include_router(part(gateway).router())
     api.include_router(Trigger(gateway, ingest or Ingest(gateway)).router())
     api.include_router(Page().router())

@@ -12,6 +12,7 @@ from hookbrook.core.registration import check_endpoint
 from hookbrook.http.admission import Admission
 from hookbrook.http.auth import Auth
 from hookbrook.http.proxies import Proxies
+from hookbrook.http.schemas import Schemas
 from hookbrook.http.tally import Tally
 from hookbrook.inbound.recipe import Row
 from hookbrook.store.appender import Appender
@@ -75,6 +76,7 @@ class Gateway:
     forget_data: Callable[[int], None] = _ignore_seq
     #: Begin a job that the store has.
     begin_job: Callable[[str], None] = _ignore
+    schemas: Schemas = field(init=False)
     stats: Stats = field(default_factory=Stats)
     #: What became of webhooks that arrived.
     tally: Tally = field(default_factory=Tally)
@@ -89,6 +91,9 @@ class Gateway:
     accepting: Callable[[], bool] = lambda: True
     #: So many random bytes, for ids and secrets.
     random: Callable[[int], bytes] = field(default_factory=lambda: Entropy(os.urandom))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "schemas", Schemas(self.catalog))
 
     def check_endpoint(self, endpoint: Endpoint) -> None:
         """Raises `Invalid` with everything that is wrong, addresses that the operator does not allow included."""

@@ -9,17 +9,19 @@ import msgspec
 from hookbrook.core import registration
 from hookbrook.core.declared import as_config
 from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.eventtype import EventType
 from hookbrook.core.registration import check_all
 from hookbrook.core.rotation import with_signing_key
 from hookbrook.core.signing import new_secret
 from hookbrook.core.source import Source
 from hookbrook.errors import ConfigError, Conflict, Invalid
+from hookbrook.http.schemas import check_compiled
 from hookbrook.inbound.providers import check_secrets
 from hookbrook.inbound.recipe import Row
 from hookbrook.inbound.template import Template
 from hookbrook.store.catalog import Catalog
 
-K = TypeVar("K", Source, Endpoint)
+K = TypeVar("K", Source, Endpoint, EventType)
 
 log = logging.getLogger("hookbrook.registration")
 
@@ -47,6 +49,7 @@ async def declare(
     *,
     sources: Sequence[Source],
     endpoints: Sequence[Endpoint],
+    types: Sequence[EventType] = (),
     providers: Mapping[str, Row],
     now: int,
     random: Callable[[int], bytes],
@@ -75,6 +78,11 @@ async def declare(
             )
         completed = with_signing_key(completed, random)
         await _save(catalog, f"endpoints[{index}]", completed, existing, now)
+    known_types = {each.id: each for each in catalog.types.values()}
+    for index, each in enumerate(types):
+        as_config(f"types[{index}]", check_compiled, each)
+        await _save(catalog, f"types[{index}]", each, known_types.get(each.id), now)
+    await _release(catalog, known_types, {each.id for each in types})
     await _release(catalog, known_sources, {source.id for source in sources})
     await _release(catalog, known_endpoints, {endpoint.id for endpoint in endpoints})
 

@@ -166,8 +166,9 @@ def merge(current: Mapping[str, Any], patch: Any, model: type[M]) -> M:
     """The model after a merge patch (RFC 7396): absent leaves, null clears to the default. Raises `Invalid`."""
     if not isinstance(patch, dict):
         raise Invalid("A merge patch is a JSON object.", [FieldError("", "must be an object")])
+    known = {field.alias or name for name, field in model.model_fields.items()}
     for name in patch:
-        if name not in model.model_fields:
+        if name not in known:
             raise Invalid.of(name, "is unknown")
     try:
         return model.model_validate(_merged(current, patch))

@@ -17,6 +17,7 @@ from hookbrook.core.cursor import Epochs
 from hookbrook.core.delivery import Attempt, Delivery, Happening, NewDelivery, Outcome, State
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import Appended, Event, NewEvent
+from hookbrook.core.eventtype import EventType
 from hookbrook.core.failure import Failure
 from hookbrook.core.job import Job
 from hookbrook.core.key import ApiKey
@@ -34,7 +35,7 @@ SEEN_WINDOW_US = MAX_DEDUPE_WINDOW_S * 1_000_000
 
 NO_CHANGES: Mapping[str, int | None] = MappingProxyType({})
 
-R = TypeVar("R", Source, Endpoint, ApiKey, Revocation, Job)
+R = TypeVar("R", Source, Endpoint, ApiKey, Revocation, Job, EventType)
 
 
 class StaleRouting(StoreError):

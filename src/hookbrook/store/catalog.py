@@ -4,10 +4,11 @@ It is a copy, and says of what: everything in it was read from the registry, cha
 routes carry the version by which an append finds out that they are old.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
 from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.eventtype import EVERYBODY, EventType
 from hookbrook.core.key import ApiKey
 from hookbrook.core.revocation import Revocation
 from hookbrook.core.routing import Rerouted, Routes
@@ -30,6 +31,10 @@ class Catalog:
         self.sources: dict[str, Source] = {}
         #: by hash
         self.keys: dict[str, ApiKey] = {}
+        #: by tenant and name
+        self.types: dict[tuple[str, str], EventType] = {}
+        #: Those that are validated, by name and tenant: one look-up says that a name is not.
+        self.validated: Mapping[str, Mapping[str, EventType]] = {}
         self.key_ids: frozenset[str] = frozenset()
         self._revocations: dict[tuple[str, str, str], Revocation] = {}
         self._key_listeners: list[Callable[[ApiKey], object]] = []
@@ -58,10 +63,28 @@ class Catalog:
         """Some of those that may be forgotten."""
         return list(islice((each for each in self._revocations.values() if each.expires <= now), limit))
 
+    def validated_type(self, tenant: str, name: str) -> EventType | None:
+        """The type that what is published there must fit: the tenant's own, or else everybody's."""
+        types = self.validated.get(name)
+        if types is None:
+            return None
+        # A tenant's own type of the name holds even if it asks for nothing.
+        own = self.types.get((tenant, name))
+        return types.get(EVERYBODY) if own is None else types.get(tenant)
+
+    def _types_changed(self) -> None:
+        validated: dict[str, dict[str, EventType]] = {}
+        for each in self.types.values():
+            if each.validates:
+                validated.setdefault(each.name, {})[each.tenant] = each
+        self.validated = validated
+
     async def load(self) -> None:
         self.sources = {source.name: source for source in await self._all(Source)}
         self.keys = {key.hash: key for key in await self._all(ApiKey)}
         self._keys_changed()
+        self.types = {(each.tenant, each.name): each for each in await self._all(EventType)}
+        self._types_changed()
         for revocation in await self._all(Revocation):
             self._remember(revocation)
         await self.refresh_routes()
@@ -93,6 +116,9 @@ class Catalog:
         elif isinstance(saved, Source):
             self._forget(saved.id)
             self.sources[saved.name] = saved
+        elif isinstance(saved, EventType):
+            self.types[saved.tenant, saved.name] = saved
+            self._types_changed()
         elif isinstance(saved, Revocation):
             self._remember(saved)
         elif isinstance(saved, ApiKey):
@@ -106,6 +132,9 @@ class Catalog:
         deleted = await self._registry.delete(kind, record_id)
         if isinstance(deleted, Endpoint):
             await self.refresh_routes()
+        elif isinstance(deleted, EventType):
+            self.types.pop((deleted.tenant, deleted.name), None)
+            self._types_changed()
         elif deleted is not None:
             self._forget(record_id)
         return deleted

@@ -7,6 +7,7 @@ import msgspec
 
 from hookbrook.core.delivery import Happening
 from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.eventtype import EventType
 from hookbrook.core.job import Job
 from hookbrook.core.key import ApiKey
 from hookbrook.core.revocation import Revocation
@@ -27,8 +28,9 @@ KINDS: dict[type[Any], str] = {
     ApiKey: "key",
     Revocation: "revocation",
     Job: "job",
+    EventType: "type",
 }
-Record = Source | Endpoint | ApiKey | Revocation | Job
+Record = Source | Endpoint | ApiKey | Revocation | Job | EventType
 
 
 def _name_of(record: Record) -> str | None:

@@ -1,0 +1,109 @@
+"""The schemas of the catalogue, compiled, and applied to what is published.
+
+Compiled by the schema's own engine, which fetches nothing, and whose expressions cannot backtrack.
+"""
+
+from typing import Any
+
+import msgspec
+
+from hookbrook.core.event import Kind
+from hookbrook.core.eventtype import MAX_WORK, EventType, check_type, values_of, work_of
+from hookbrook.errors import FieldError, Invalid
+from hookbrook.store.catalog import Catalog
+
+#: Bytes of one compiled expression; `(a{100}){100}` has more. The time of a match grows with it.
+MAX_PATTERN_BYTES = 64 * 1024
+#: Faults that are told at once.
+MAX_FAULTS = 10
+#: Of what is wrong somewhere, this much is told: it repeats what was sent.
+MAX_FAULT_CHARACTERS = 200
+
+
+class Schema:
+    """One compiled schema. Raises `Invalid` if it is none."""
+
+    def __init__(self, schema: Any) -> None:
+        # Imported late: most installations never compile a schema, and the library has megabytes.
+        import jsonschema_rs
+
+        self._weight = values_of(schema)
+        try:
+            self._validator: Any = jsonschema_rs.Draft202012Validator(
+                schema, offline=True, pattern_options=jsonschema_rs.RegexOptions(size_limit=MAX_PATTERN_BYTES)
+            )
+        except (ValueError, jsonschema_rs.ReferencingError) as exc:
+            # ValidationError is a ValueError.
+            raise Invalid.of("schema", f"is no JSON Schema: {_first_line(exc)}") from None
+
+    def check(self, field: str, data: bytes) -> None:
+        """Raises `Invalid` naming the JSON pointer of each fault, as far as there are not too many."""
+        if work_of(self._weight, data) > MAX_WORK:
+            raise Invalid.of(field, "is too large to be checked against the schema of its type")
+        try:
+            document = msgspec.json.decode(data)
+        except (msgspec.DecodeError, RecursionError, ValueError):
+            raise Invalid.of(field, "nests too deep to be checked against the schema of its type") from None
+        self.check_value(field, document)
+
+    def check_value(self, field: str, document: Any) -> None:
+        if self._validator.is_valid(document):
+            return
+        faults = []
+        for error in self._validator.iter_errors(document):
+            place = "".join(f"/{_escaped(part)}" for part in error.instance_path)
+            faults.append(FieldError(f"{field}{place}", _shortened(error.message)))
+            if len(faults) == MAX_FAULTS:
+                break
+        raise Invalid(f"{faults[0].field}: {faults[0].message}", faults)
+
+
+def check_compiled(asked: EventType) -> None:
+    """Raises `Invalid` with what is wrong with a type, a schema that is none and an example that does not fit it
+    included."""
+    check_type(asked)
+    if asked.schema is not None:
+        schema = Schema(asked.schema)
+        if asked.example is not None:
+            schema.check_value("example", asked.example)
+
+
+class Schemas:
+    """The compiled schemas of the types that are validated; each is compiled when it is first needed."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        #: By the type's id, with the revision that it was compiled from.
+        self._compiled: dict[str, tuple[int, Schema]] = {}
+
+    def __bool__(self) -> bool:
+        """Whether any type is validated at all."""
+        return bool(self._catalog.validated)
+
+    def judge(self, tenant: str, name: str, kind: Kind, data: bytes, field: str) -> None:
+        """Raises `Invalid` if an event of this type may not have this data."""
+        found = self._catalog.validated_type(tenant, name)
+        if found is None:
+            return
+        if kind != "json":
+            raise Invalid.of(f"{field}data", f"must be JSON, since the type {name} has a schema")
+        self._schema_of(found).check(f"{field}data", data)
+
+    def _schema_of(self, type: EventType) -> Schema:
+        found = self._compiled.get(type.id)
+        if found is None or found[0] != type.revision:
+            found = self._compiled[type.id] = (type.revision, Schema(type.schema))
+        return found[1]
+
+
+def _escaped(part: str | int) -> str:
+    """RFC 6901 section 3."""
+    return str(part).replace("~", "~0").replace("/", "~1")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_FAULT_CHARACTERS else f"{text[:MAX_FAULT_CHARACTERS]}…"
+
+
+def _first_line(error: Exception) -> str:
+    return _shortened(str(error).splitlines()[0]) if str(error) else "it cannot be read"
