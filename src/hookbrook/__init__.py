@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hookbrook.client.asynchronous.client import AsyncHookbrook
+    from hookbrook.client.asynchronous.events import AsyncEvents
     from hookbrook.client.asynchronous.stream import AsyncStream
     from hookbrook.client.blocking.client import Hookbrook
+    from hookbrook.client.blocking.events import Events
     from hookbrook.client.blocking.stream import Stream
     from hookbrook.client.errors import ApiError, ConnectionFailed, Reset
     from hookbrook.client.events import Event, NewEvent, Published, StreamReceipt
+    from hookbrook.client.place import CursorFile, Place
     from hookbrook.client.webhook import SignatureError, Verified, verify
     from hookbrook.core.received import Webhook
     from hookbrook.errors import HookbrookError
@@ -29,13 +32,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ApiError",
+    "AsyncEvents",
     "AsyncHookbrook",
     "AsyncStream",
     "ConnectionFailed",
+    "CursorFile",
     "Event",
+    "Events",
     "Hookbrook",
     "HookbrookError",
     "NewEvent",
+    "Place",
     "Published",
     "Reset",
     "SignatureError",
@@ -49,8 +56,11 @@ __all__ = [
 
 _HOMES = {
     "hookbrook.client.asynchronous.client": ("AsyncHookbrook",),
+    "hookbrook.client.asynchronous.events": ("AsyncEvents",),
     "hookbrook.client.asynchronous.stream": ("AsyncStream",),
     "hookbrook.client.blocking.client": ("Hookbrook",),
+    "hookbrook.client.blocking.events": ("Events",),
+    "hookbrook.client.place": ("CursorFile", "Place"),
     "hookbrook.client.blocking.stream": ("Stream",),
     "hookbrook.client.errors": ("ApiError", "ConnectionFailed", "Reset"),
     "hookbrook.client.events": ("Event", "NewEvent", "Published", "StreamReceipt"),

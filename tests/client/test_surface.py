@@ -11,13 +11,17 @@ import hookbrook
 #: Everything that a user may import from `hookbrook`. What is taken away here breaks somebody's program.
 SURFACE = [
     "ApiError",
+    "AsyncEvents",
     "AsyncHookbrook",
     "AsyncStream",
     "ConnectionFailed",
+    "CursorFile",
     "Event",
+    "Events",
     "Hookbrook",
     "HookbrookError",
     "NewEvent",
+    "Place",
     "Published",
     "Reset",
     "SignatureError",

@@ -91,6 +91,8 @@ class Selection:
     source: str | None = None
     #: Of a source: also what failed verification.
     unverified: bool = False
+    #: Also say where the stream stands when no event says so.
+    places: bool = False
 
     def __post_init__(self) -> None:
         if not self.channels and not self.source:
@@ -107,11 +109,20 @@ def select(
     last: int | None,
     token: str | None,
     merge: bool = False,
+    *,
+    places: bool = False,
 ) -> Selection:
     """A Selection; `types` may be one pattern."""
     types = (types,) if isinstance(types, str) else tuple(types)
     return Selection(
-        channels=tuple(channels), types=types, after=after, since=since, last=last, token=token, merge=merge
+        channels=tuple(channels),
+        types=types,
+        after=after,
+        since=since,
+        last=last,
+        token=token,
+        merge=merge,
+        places=places,
     )
 
 
@@ -222,7 +233,7 @@ class Subscription:
                     yield self._decode(frame.data)
                 elif frame.type == "hookbrook.reset":
                     yield _reset(frame)
-                elif self._selection.source is not None and frame.type in _PLACES:
+                elif self._selection.places and frame.type in _PLACES:
                     yield At(frame.last_event_id, frame.type == "hookbrook.live")
                 elif self._leaves(frame):
                     return frame.type

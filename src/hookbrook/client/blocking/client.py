@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from hookbrook.client import exchange, subscription, upload
+from hookbrook.client.blocking.events import Events
 from hookbrook.client.blocking.lines import body, pull
 from hookbrook.client.blocking.stream import Stream
 from hookbrook.client.blocking.wire import Wire
@@ -15,6 +16,7 @@ from hookbrook.client.chance import fresh_id, jitter
 from hookbrook.client.errors import ConnectionFailed, Reset
 from hookbrook.client.events import Event, NewEvent, Published, StreamReceipt
 from hookbrook.client.exchange import Request, Response, Wait
+from hookbrook.client.place import Place, place_of
 from hookbrook.client.settings import (
     DEFAULT_BACKOFF_S,
     DEFAULT_IDLE_S,
@@ -175,6 +177,34 @@ class Hookbrook:
         selection = subscription.select(channels, types, after, since, last, token, merge)
         return Stream(self._wire, Subscription(self._settings, selection, jitter), on_reset)
 
+    def events(
+        self,
+        *channels: str,
+        save: Place | str | os.PathLike[str],
+        types: Iterable[str] | str = (),
+        since: str | None = None,
+        on_reset: Callable[[Reset], object] | None = None,
+    ) -> Events:
+        """Read events one after the other and remember how far that went: for a receiver without a public URL.
+
+        An event counts as dealt with when the next one is asked for; its cursor is then saved. So after a crash
+        an event may come twice, and none is missed.
+
+        Args:
+            save: a file for the cursor, or a Place of your own. Each consumer needs its own.
+            types: only these types or patterns.
+            since: where to begin as long as nothing was saved; absent, with what comes next.
+            on_reset: called when events may be missing, because the saved cursor is older than what is kept, or of
+                another log. Without it, the iteration raises the Reset; iterating again goes on behind the gap.
+        """
+        place = place_of(save)
+        after = place.load()
+        selection = subscription.select(
+            channels, types, after, since if after is None else None, None, None, places=True
+        )
+        steps = Subscription(self._settings, selection, jitter)
+        return Events(Stream(self._wire, steps, on_reset, lambda cursor, _live: place.save(cursor)), place)
+
     def webhooks(
         self,
         source: str,
@@ -205,6 +235,7 @@ class Hookbrook:
             last=last,
             source=source,
             unverified=unverified,
+            places=True,
         )
         return Stream(self._wire, Subscription(self._settings, selection, jitter), on_reset, on_place)
 
