@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tests.docs.provider_pages import pages
 from tests.served import running
 from typer.core import TyperGroup
 from typer.main import get_command
@@ -75,7 +76,7 @@ def providers() -> str:
     rows = (
         [
             f"`{row.id}`",
-            f"[{row.title}]({row.source_url})" if row.source_url else row.title,
+            f"[{row.title}](providers/{row.id}.md)",
             ", ".join(row.covers) or "nothing",
             "answered" if row.challenges else "–",
             row.retries or "–",
@@ -83,7 +84,7 @@ def providers() -> str:
         ]
         for row in load().values()
     )
-    return table(["Provider", "Documentation", "Covers", "Challenge", "Tries again", "Judge"], rows)
+    return table(["Provider", "Page", "Covers", "Challenge", "Tries again", "Judge"], rows)
 
 
 def schedule() -> str:
@@ -207,7 +208,30 @@ def completed(page: str) -> str:
     return BLOCK.sub(lambda found: f"{found[1]}\n{GENERATORS[found[2]]().strip()}\n\n{found[4]}", page)
 
 
+PROVIDERS = HOUSE / "docs" / "providers"
+REWRITE_PROVIDERS = "write them anew with `python -m tests.docs.generated`"
+
+
+def provider_pages(folder: Path) -> list[str]:
+    """Write the pages of the providers; the names of those that were not as they should be."""
+    folder.mkdir(exist_ok=True)
+    wanted = pages()
+    changed = []
+    for path in sorted(folder.iterdir()):
+        if path.name not in wanted:
+            path.unlink()
+            changed.append(path.name)
+    for name, text in wanted.items():
+        path = folder / name
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
+            changed.append(name)
+    return changed
+
+
 def main() -> None:
+    for name in provider_pages(PROVIDERS):
+        print(f"wrote docs/providers/{name}")
     for path in PAGES:
         before = path.read_text("utf-8")
         after = completed(before)

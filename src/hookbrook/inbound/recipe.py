@@ -253,6 +253,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     id: str
     title: str
+    #: Where the address is entered over there, and which secret is the source's; for people to read, and from general
+    #: knowledge: the provider's own pages are right where they say otherwise.
+    setup: str = ""
     #: Where the facts come from, and when somebody last looked.
     source_url: str = ""
     checked_on: date | None = None
