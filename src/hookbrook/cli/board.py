@@ -49,6 +49,7 @@ class Board:
     """Rows on standard output; what is about the connection goes below them, or to standard error in a pipe."""
 
     def __init__(self) -> None:
+        #: Answered with a 2xx, and all others.
         self.answered = 0
         self.failed = 0
         self._live: Live | None = None
@@ -93,7 +94,7 @@ class Board:
         if self._live is not None:
             from rich.text import Text
 
-            count = f"{self.answered} answered" + (f", {self.failed} not" if self.failed else "")
+            count = f"{self.answered} ok" + (f", {self.failed} failed" if self.failed else "")
             self._live.update(Text(f"● {sentence} · {count}", style="dim"))
         elif changed and sentence:
             print(f"--- {_one_line(sentence)} ---", file=sys.stderr, flush=True)
