@@ -187,6 +187,26 @@ async def test_what_became_of_webhooks_is_in_the_metrics_without_names(house: Ho
     assert "very-secret-name" not in metrics
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"x-a", b"\xff"), (b"authorization", b"Bearer x"), (b"x-a", b"")],
+        [(b"X-A", b"1"), (b"Authorization", b"Bearer x"), (b"COOKIE", b"c")],
+        [(b"x-a", b"a\0b"), (b"cookie", b"c")],
+        [(b"x-a", b"a\0b"), (b"x-b", b"c")],
+        [],
+    ],
+)
+async def test_headers_are_kept_as_they_came_but_for_credentials(house: House, headers: Any) -> None:
+    await house.source(provider="none")
+    assert (await post(house, headers, b"{}")).status == 200
+    [event] = await house.events()
+    kept = json.loads(event.request or b"")["headers"]
+    names = (b"authorization", b"cookie")
+    expected = [[name.decode(), "***" if name.lower() in names else value.decode("latin-1")] for name, value in headers]
+    assert kept == [["host", "localhost:4665"], *expected, ["content-length", "2"]]
+
+
 # --- compressed bodies
 
 

@@ -187,7 +187,7 @@ class Ingest:
 
     def _received(self, intake: Intake, scope: Scope, body: bytes, arrived: int) -> tuple[Request, Arrival]:
         arrival = Arrival(at=arrived, path=_path(scope), address=self._gateway.proxies.client_of(scope) or None)
-        return self._request(intake.source, scope, body, intake.members), arrival
+        return self._request(intake.source, scope, body, intake), arrival
 
     def _acknowledged(self, intake: Intake, judged: Judged, appended: Sequence[Appended]) -> Reply:
         """What the provider reads; by now its events are durable."""
@@ -237,20 +237,23 @@ class Ingest:
     def _sources(self) -> dict[str, Source]:
         return self._gateway.catalog.sources
 
-    def _request(self, source: Source, scope: Scope, body: bytes, members: frozenset[str] | None = None) -> Request:
-        query: bytes = scope["query_string"]
-        gateway = self._gateway
-        base = source.public_url or gateway.settings.public_url or gateway.proxies.base_of(scope) or self._base
-        url = base + _path(scope)
+    def _request(self, source: Source, scope: Scope, body: bytes, intake: Intake | None = None) -> Request:
         return Request(
             method=scope["method"],
-            url=f"{url}?{query.decode('latin-1')}" if query else url,
+            url="" if intake is not None and not intake.needs_url else self._url(source, scope),
             headers=scope["headers"],
             lowered=True,
-            query=query,
+            query=scope["query_string"],
             body=body,
-            members=members,
+            members=None if intake is None else intake.members,
         )
+
+    def _url(self, source: Source, scope: Scope) -> str:
+        """The address that the provider was given, with its query."""
+        gateway, query = self._gateway, scope["query_string"]
+        base = source.public_url or gateway.settings.public_url or gateway.proxies.base_of(scope) or self._base
+        url: str = base + _path(scope)
+        return f"{url}?{query.decode('latin-1')}" if query else url
 
     # What is refused
 

@@ -79,6 +79,8 @@ class Intake:
         self._dedupe = _template(source.dedupe, MISSING)
         seconds = row.dedupe_window_s if source.dedupe_window_s is None else source.dedupe_window_s
         self._window_us = round(seconds * 1_000_000)
+        #: Whether the address by which the provider knows us is a part of what it signs.
+        self.needs_url = "url" in row.covers
         #: Names of the body's members that are looked at on the way in; None: all of it.
         self.members = _members(row, [self._channel, self._type, self._dedupe])
         self._private, self._private_parameters = _private(row)
@@ -112,10 +114,10 @@ class Intake:
         events = split(row, request) if verdict.ok else None
         if events is None:
             id_ = self._known_by(request) or verdict.dedupe_id or dedupe_id(row, request)
-            type_ = verdict.event_type or _name(row.type, request)
+            type_ = verdict.event_type or row.type.name_for(request)
             return Judged(verdict=verdict, events=[self._event(request, verdict, arrival, record, id_, type_)])
         made = [
-            self._event(event, verdict, arrival, record, self._known_by(event) or id_, _name(row.type, event))
+            self._event(event, verdict, arrival, record, self._known_by(event) or id_, row.type.name_for(event))
             for event, id_ in zip(events, dedupe_ids(row, request, events), strict=True)
         ]
         records = received.in_batch(record, [event.id for event in made], request.body)
@@ -142,11 +144,11 @@ class Intake:
         source = self.source
         content_type = _content_type(request)
         if self._type is not None:
-            type_ = _name(self._type, request)
+            type_ = self._type.name_for(request)
         if not verdict.ok:
             channel = UNVERIFIED_CHANNEL + source.name
         elif self._channel is not None:
-            channel = _name(self._channel, request)
+            channel = self._channel.name_for(request)
         else:
             channel = source.name
         event_id = new_id("evt", arrival.at, self._random(10))
@@ -169,17 +171,11 @@ class Intake:
 
     def _record(self, request: Request, verdict: Verdict, arrival: Arrival) -> bytes:
         """The request as it is kept beside the body; header values as received, but for credentials."""
-        private = self._private
-        headers = tuple(
-            [
-                (name.decode("latin-1"), HIDDEN if name.lower() in private else value.decode("latin-1"))
-                for name, value in request.headers
-            ]
-        )
+        headers = _texts(request.headers, self._private)
         query = request.query.decode("latin-1")
         if self._private_parameters and self._private_parameters & request.query_fields.keys():
             query = HIDDEN
-        return msgspec.json.encode(
+        return _encode(
             received.Request(
                 method=request.method,
                 path=arrival.path,
@@ -193,6 +189,22 @@ class Intake:
                 provider=self.row.id,
             )
         )
+
+
+def _texts(headers: Sequence[tuple[bytes, bytes]], private: frozenset[bytes]) -> tuple[tuple[str, str], ...]:
+    """Names and values as text; the values of private ones hidden."""
+    # All at once, because each step for each of a dozen headers would cost as much as the rest of the record.
+    pieces = [piece for pair in headers for piece in pair]
+    texts = b"\0".join(pieces).decode("latin-1").split("\0")
+    names = texts[::2]
+    if len(texts) == len(pieces) and "".join(names).islower() and not private & {name for name, _ in headers}:
+        return tuple(zip(names, texts[1::2], strict=True))
+    return tuple(
+        [
+            (name.decode("latin-1"), HIDDEN if name.lower() in private else value.decode("latin-1"))
+            for name, value in headers
+        ]
+    )
 
 
 def _moment(time_us: int) -> str:
@@ -232,10 +244,6 @@ def _private(row: Row) -> tuple[frozenset[bytes], frozenset[str]]:
     )
 
 
-def _name(template: Template, request: Request) -> str:
-    return template.render(request.document_of(template.reads))
-
-
 def _content_type(request: Request) -> str:
     """The label as received, if it is one; unlabelled bytes are looked at."""
     values = request.header(b"content-type")
@@ -249,6 +257,7 @@ def _label(value: bytes) -> str:
     return text if len(text) <= MAX_CONTENT_TYPE_LENGTH and text.isascii() and text.isprintable() else ""
 
 
+_encode = msgspec.json.Encoder().encode
 _is_json_label = lru_cache(MAX_LABELS)(is_json_type)
 
 

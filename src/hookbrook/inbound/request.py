@@ -155,9 +155,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """The same with only what `reads` names."""
         return {
             "headers": self._header_texts(reads.headers),
-            "query": self._query_texts if reads.query else {},
-            "body": self._document_body(reads.body),
+            "query": self.query_texts if reads.query else {},
+            "body": self.body_with(reads.body),
         }
+
+    def header_text(self, name: bytes) -> str:
+        """As `document` has it: repeated ones joined; empty if there is none, or it holds credentials."""
+        values = () if name in PRIVATE_HEADERS else self.header(name)
+        if not values:
+            return ""
+        return (values[0] if len(values) == 1 else b", ".join(values)).decode("latin-1")
 
     def _header_texts(self, names: frozenset[str] | None) -> Mapping[str, str]:
         """The headers of these names, or all; credentials are left out."""
@@ -173,10 +180,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         }
 
     @_once
-    def _query_texts(self) -> Mapping[str, str]:
+    def query_texts(self) -> Mapping[str, str]:
         return {name: values[0] for name, values in self.query_fields.items()}
 
-    def _document_body(self, names: frozenset[str] | None) -> Any:
+    def body_with(self, names: frozenset[str] | None) -> Any:
+        """The body as `document` has it, with at least these members; None: all of it."""
         if names is not None and not names:
             return None
         in_part = names is not None and self.members is not None and names <= self.members

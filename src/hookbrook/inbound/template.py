@@ -21,6 +21,7 @@ from hookbrook.core.channel import MAX_NAME_LENGTH, RESERVED
 from hookbrook.core.expression import Expression
 from hookbrook.errors import Invalid
 from hookbrook.inbound.reads import NOTHING, Reads, of_expression, of_path
+from hookbrook.inbound.request import Request
 
 #: A name has 200 characters; nobody needs more text than this to describe it.
 MAX_TEMPLATE_LENGTH = 500
@@ -47,6 +48,24 @@ class _Path:
     names: tuple[str, ...]
     #: Whether the value may be missing, and has a dot before it if not.
     dotted: bool
+    #: The name below `headers`, `query` or `body`, as the request is asked for it.
+    key: bytes
+    member: frozenset[str]
+
+    @classmethod
+    def of(cls, names: tuple[str, ...], *, dotted: bool) -> "_Path":
+        return cls(names, dotted, names[1].encode("utf-8", "replace"), frozenset(names[1:2]))
+
+    def text_in(self, request: Request) -> str:
+        """The value's text, with the dot if it has one; empty if there is none."""
+        kind, rest = self.names[0], self.names[1:]
+        if kind == "headers":
+            text = request.header_text(self.key) if len(rest) == 1 else ""
+        elif kind == "body":
+            text = _text(_follow(request.body_with(self.member), rest))
+        else:
+            text = _text(_follow(request.query_texts, rest))
+        return f".{text}" if text and self.dotted else text
 
 
 _Part = str | _Path | Expression
@@ -55,12 +74,15 @@ _Part = str | _Path | Expression
 class Template:
     """A compiled template. Immutable; `text` is what it was compiled from, and `reads` what of a document it needs."""
 
-    __slots__ = ("_missing", "_parts", "reads", "text")
+    __slots__ = ("_is_plain", "_missing", "_parts", "_plain", "reads", "text")
 
     def __init__(self, text: str, parts: tuple[_Part, ...], missing: str) -> None:
         self.text = text
         self.reads = _reads(parts)
         self._parts = parts
+        #: The parts again, if none of them is an expression.
+        self._plain = [part for part in parts if not isinstance(part, Expression)]
+        self._is_plain = len(self._plain) == len(parts)
         self._missing = missing
 
     def __repr__(self) -> str:
@@ -89,6 +111,16 @@ class Template:
     def render(self, document: Mapping[str, Any]) -> str:
         """The name for this `{headers, query, body}`; never raises, and always a valid name that is not reserved."""
         return clean_name("".join(self._render(part, document) for part in self._parts), missing=self._missing)
+
+    def name_for(self, request: Request) -> str:
+        """As `render` of the request's document, which is made only if an expression asks for it."""
+        if not self._is_plain:
+            return self.render(request.document_of(self.reads))
+        texts = [
+            part if isinstance(part, str) else part.text_in(request) or ("" if part.dotted else self._missing)
+            for part in self._plain
+        ]
+        return clean_name("".join(texts), missing=self._missing)
 
     def text_of(self, document: Mapping[str, Any]) -> str | None:
         """The text as it is, for what is no name; None if a part of it is missing. Never raises."""
@@ -182,7 +214,7 @@ def _literal(text: str, field: str) -> str:
 
 def _expression(text: str, field: str) -> _Path | Expression:
     if plain := _PLAIN_PATH.match(text):
-        return _Path(tuple(plain[2].split(".")), dotted=bool(plain[1]))
+        return _Path.of(tuple(plain[2].split(".")), dotted=bool(plain[1]))
     return Expression.compile(text, field=field)
 
 

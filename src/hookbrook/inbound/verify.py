@@ -47,7 +47,7 @@ class Verifier:
             ok=True,
             reason=self._reason,
             dedupe_id=dedupe_id(row, request) if proof.id is None else shown_id(proof.id.encode("utf-8", "replace")),
-            event_type=row.type.render(request.document_of(row.type.reads)),
+            event_type=row.type.name_for(request),
             timestamp=proof.timestamp,
             covers=row.covers,
             matched_secret=proof.secret,
