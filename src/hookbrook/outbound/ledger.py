@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 MAX_UNRECORDED: Final = 500
 #: Outcomes in one transaction: enough to share a commit, few enough that appends do not wait long behind it.
 MAX_BATCH: Final = 250
+#: How long an outcome waits for company. Each transaction is a flush of the disk, for which an append then has to wait;
+#: and nobody waits for an outcome, except the next delivery of a line.
+GATHER_S: Final = 0.005
 #: Outcomes that a bug keeps from the table, at most; beyond it the table itself is taken to be at fault.
 MAX_SET_ASIDE: Final = 100
 #: How long to wait before the table is tried again; doubled each time.
@@ -69,6 +72,8 @@ class Ledger:
         self._wake = asyncio.Event()
         self._pause_over = asyncio.Event()
         self._closing = False
+        #: Something in memory goes on only when what waits is written.
+        self._is_awaited = False
         self._task: asyncio.Task[None] | None = None
         #: Times that the table could not be written to.
         self.failures = 0
@@ -89,6 +94,7 @@ class Ledger:
 
     def add(self, entry: Entry) -> None:
         self._entries.append(entry)
+        self._is_awaited |= entry.lane.endpoint.ordering != "none"
         self._wake.set()
 
     async def close(self, timeout_s: float) -> None:
@@ -112,6 +118,9 @@ class Ledger:
         pause_s = FIRST_PAUSE_S
         while True:
             await self._wake.wait()
+            if len(self._entries) < MAX_BATCH and not (self._is_awaited or self._closing):
+                await asyncio.sleep(GATHER_S)
+            self._is_awaited = False
             batch = self._take()
             if not batch:
                 if self._closing:
