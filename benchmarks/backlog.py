@@ -8,6 +8,7 @@ import asyncio
 import os
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -15,20 +16,31 @@ from deliver import DATA, call, received
 from harness import SECONDS, Outcome, folder, free_port, hookbrook_process, process
 from msgspec.json import encode
 
+from hookbrook.core.delivery import State
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import NewEvent
 from hookbrook.store.appender import Appender
+from hookbrook.store.base import DeliveryQuery
 from hookbrook.store.catalog import Catalog
 from hookbrook.store.sqlite import SqliteStore, system_clock
 
 ENDPOINTS = 1000
 DELIVERIES = int(os.environ.get("BENCH_BACKLOG", "1000000"))
 LISTS = 20
-WANTED_MS = 50.0
+WANTED_MS = 10.0
 
 
-async def owe(place: Path, receiver: int) -> float:
-    """Make the backlog; returns seconds."""
+#: What the list is asked for. Where only a few have that state, an index must lead to them.
+QUERIES = {
+    "pending": DeliveryQuery(states=(State.PENDING,), limit=100),
+    "failed": DeliveryQuery(states=(State.FAILED,), limit=100),
+    "pending of one endpoint": DeliveryQuery(states=(State.PENDING,), endpoint_id="ep_0500", limit=100),
+    "all": DeliveryQuery(limit=100),
+}
+
+
+async def owe(place: Path, receiver: int) -> tuple[float, dict[str, float]]:
+    """Make the backlog, and list it while nobody does anything else; returns seconds, and milliseconds by query."""
     store = SqliteStore(place / "hookbrook.db")
     await store.open()
     catalog = Catalog(store)
@@ -51,8 +63,19 @@ async def owe(place: Path, receiver: int) -> float:
             dedupe_id=f"evt_{number}",
         )
         await appender.append([event])
+    made_s = time.perf_counter() - begin
+    listed = {}
+    for name, query in QUERIES.items():
+        times = []
+        for _ in range(LISTS):
+            begin = time.perf_counter()
+            page = await store.deliveries(query)
+            times.append((time.perf_counter() - begin) * 1000)
+            if page:
+                query = replace(query, before_id=page[-1].id)
+        listed[name] = statistics.median(times)
     await store.close()
-    return time.perf_counter() - begin
+    return made_s, listed
 
 
 def resident_mib(pid: int) -> int:
@@ -76,7 +99,7 @@ def measure() -> Outcome:
     with folder() as place:
         receiver = free_port()
         with process("benchmarks/receiver.py", str(receiver), port=receiver, core=1):
-            made_s = asyncio.run(owe(place, receiver))
+            made_s, listed = asyncio.run(owe(place, receiver))
             size = sum(file.stat().st_size for file in place.iterdir())
             with hookbrook_process("--allow-networks", "127.0.0.1/32", folder=place) as (port, pid):
                 notes = [f"made    {DELIVERIES / made_s:,.0f} deliveries/s, {size / DELIVERIES:.0f} bytes of disk each"]
@@ -94,15 +117,13 @@ def measure() -> Outcome:
                 pending = next(line for line in text.splitlines() if line.startswith(name))
                 counted_ms = (time.perf_counter() - begin) * 1000
                 notes.append(f"counted {float(pending.split()[1]):,.0f} pending in {counted_ms:.0f} ms")
-                times = []
-                for query in ("status=pending", "status=succeeded", "endpoint_id=ep_0500&status=pending", ""):
-                    some = listing(port, query)
-                    times.append(statistics.median(some))
-                    notes.append(f"a page of 100, {query or 'of all'}: {times[-1]:.1f} ms, while it delivers")
+                some = listing(port, "status=pending")
+                notes.append(f"a page over HTTP while it delivers all it can: {statistics.median(some):.0f} ms")
+            notes += [f"a page of 100, {name}: {each:.2f} ms" for name, each in listed.items()]
     return Outcome(
         name=f"backlog: {DELIVERIES:,} pending deliveries to {ENDPOINTS:,} endpoints, a page of the list",
         unit="ms",
-        ours=times,
+        ours=list(listed.values()),
         limit=[],
         limit_name="",
         wanted=WANTED_MS,
