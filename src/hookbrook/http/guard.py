@@ -240,9 +240,10 @@ class Guard:
 
     def lines_for(self, origin: bytes | None) -> bytes:
         """The header lines that an answer to a page of that origin begins with, each ended by CR LF."""
+        if origin is None and not self._cors:
+            return b""
         headers = self._cors.get(origin, []) if origin is not None else []
-        varying = [_VARY] if self._cors or origin is not None else []
-        return b"".join(b"%b: %b\r\n" % header for header in (*varying, *headers))
+        return b"".join(b"%b: %b\r\n" % header for header in (_VARY, *headers))
 
     def judge(self, scope: Scope) -> bytes | None:
         """The page's origin, if one is named and the rules apply; raises a `Problem` if they are broken."""

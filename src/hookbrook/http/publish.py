@@ -13,7 +13,7 @@ import msgspec
 from hookbrook.core.channel import DEFAULT_TYPE
 from hookbrook.core.cloudevent import BATCH_CONTENT_TYPE
 from hookbrook.core.cloudevent import CONTENT_TYPE as CLOUDEVENT_TYPE
-from hookbrook.core.event import Appended, NewEvent
+from hookbrook.core.event import JSON_TYPE, Appended, NewEvent
 from hookbrook.core.ids import MAX_ID_LENGTH, check_id, new_id
 from hookbrook.core.key import Scope as KeyScope
 from hookbrook.core.publication import Press, parse_array, parse_cloud_event, parse_cloud_events, parse_one
@@ -388,12 +388,13 @@ def _location(scope: Scope, event_id: str) -> bytes:
 
 
 def _is_array(body: bytes) -> bool:
-    return body.lstrip(b" \t\r\n").startswith(b"[")
+    return not body.startswith(b"{") and body.lstrip(b" \t\r\n").startswith(b"[")
 
 
 def _label(scope: Scope) -> str:
     """The media type alone (RFC 9110 section 8.3.1), in lower case; "" if none is said."""
-    return _header(scope["headers"], b"content-type").partition(";")[0].strip().lower()
+    text = _header(scope["headers"], b"content-type")
+    return text if text == JSON_TYPE else text.partition(";")[0].strip().lower()
 
 
 def _header(headers: list[tuple[bytes, bytes]], name: bytes) -> str:
