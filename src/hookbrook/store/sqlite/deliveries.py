@@ -14,7 +14,7 @@ from hookbrook.core.endpoint import Endpoint
 from hookbrook.errors import Conflict, NotFound
 from hookbrook.store.base import DeliveryQuery, Due
 from hookbrook.store.sqlite.lines import Line, line_of, line_up_endpoint, settle
-from hookbrook.store.sqlite.log import channels_of, event_of
+from hookbrook.store.sqlite.reading import channels_of, event_of
 from hookbrook.store.sqlite.sql import execute_rows, execute_values, sql
 
 #: The states of the indexes `delivery_stuck` and `delivery_stuck_of`.

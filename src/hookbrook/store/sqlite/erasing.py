@@ -20,7 +20,8 @@ from hookbrook.store.base import Advanced, Erased, Expired
 from hookbrook.store.sqlite import registry
 from hookbrook.store.sqlite.channels import names_of
 from hookbrook.store.sqlite.lines import Line, settle
-from hookbrook.store.sqlite.log import Log, first_at
+from hookbrook.store.sqlite.log import Log
+from hookbrook.store.sqlite.reading import first_at
 from hookbrook.store.sqlite.sql import execute_rows, execute_values, sql
 
 #: Why a delivery was cancelled, for people.

@@ -37,7 +37,7 @@ from hookbrook.store.base import (
     Reroutes,
     Standing,
 )
-from hookbrook.store.sqlite import channels, deliveries, erasing, failures, jobs, lines, log, registry
+from hookbrook.store.sqlite import channels, deliveries, erasing, failures, jobs, lines, log, reading, registry
 from hookbrook.store.sqlite.connection import blames_file, connect, explain, hold, open_writer
 from hookbrook.store.sqlite.sql import sql
 from hookbrook.store.sqlite.sweeping import Sweeper
@@ -196,16 +196,16 @@ class SqliteStore:
         return self._log.state.epochs
 
     async def read(self, query: Query, *, after: int, limit: int) -> Page:
-        return await self._read(log.read, query, after=after, limit=limit, epochs=self._epochs)
+        return await self._read(reading.read, query, after=after, limit=limit, epochs=self._epochs)
 
     async def read_back(self, query: Query, *, before: int, limit: int) -> Page:
-        return await self._read(log.read_back, query, before=before, limit=limit, epochs=self._epochs)
+        return await self._read(reading.read_back, query, before=before, limit=limit, epochs=self._epochs)
 
     async def seq_at(self, time_us: int) -> int:
-        return await self._read(log.seq_at, time_us)
+        return await self._read(reading.seq_at, time_us)
 
     async def event(self, tenant: str, event_id: str) -> Event | None:
-        return await self._read(log.find, tenant, event_id, self._epochs)
+        return await self._read(reading.find, tenant, event_id, self._epochs)
 
     async def standing(self, query: Query, *, after: int) -> Standing:
         return await self._read(channels.standing, query, after=after)

@@ -15,7 +15,8 @@ from hookbrook.core.channel import matches
 from hookbrook.store.base import ChannelTrim
 from hookbrook.store.sqlite import channels
 from hookbrook.store.sqlite.channels import Name, names_of
-from hookbrook.store.sqlite.log import Log, first_at
+from hookbrook.store.sqlite.log import Log
+from hookbrook.store.sqlite.reading import first_at
 from hookbrook.store.sqlite.sql import execute_values, sql
 
 

@@ -7,7 +7,8 @@ remembers that its id was seen, and is forgotten when it need no longer be.
 
 import sqlite3
 
-from hookbrook.store.sqlite.log import Log, LogState, first_at
+from hookbrook.store.sqlite.log import Log, LogState
+from hookbrook.store.sqlite.reading import first_at
 from hookbrook.store.sqlite.sql import execute_values, sql
 
 
