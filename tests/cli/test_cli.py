@@ -4,6 +4,7 @@ import http.client
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -485,3 +486,47 @@ def test_tail_begins_in_the_past_and_ends_quietly_with_its_reader(
     assert process.returncode == 1
     assert process.stderr is not None
     assert process.stderr.read() == ""
+
+
+def test_tail_goes_on_after_it_slept_while_the_server_was_restarted(
+    tmp_path: Path, tail: Callable[..., "subprocess.Popen[str]"]
+) -> None:
+    with Served(tmp_path, "--dev") as served:
+        process = tail(served, "chat.*")
+        wait_for_streams(served, 1)
+        runner = CliRunner()
+
+        def publish(data: str) -> None:
+            result = runner.invoke(app, ["publish", "chat.1", data], env={"HOOKBROOK_URL": served.url})
+            assert result.exit_code == 0, result.output
+
+        publish("awake")
+        assert lines_of(process, 1)[0].endswith("awake\n")
+        process.send_signal(signal.SIGSTOP)
+        served.kill()
+        served.start()
+        publish("asleep")
+        process.send_signal(signal.SIGCONT)
+        publish("awake again")
+        assert [line.split("  ")[-1] for line in lines_of(process, 2)] == ["asleep\n", "awake again\n"]
+
+
+def test_connections_are_shown_and_ended(tmp_path: Path, tail: Callable[..., "subprocess.Popen[str]"]) -> None:
+    with Served(tmp_path, "--dev") as served:
+        tail(served, "chat.*")
+        wait_for_streams(served, 1)
+        runner = CliRunner()
+
+        def run(*words: str) -> str:
+            result = runner.invoke(app, ["connections", *words], env={"HOOKBROOK_URL": served.url})
+            assert result.exit_code == 0, result.output
+            return result.output
+
+        (row,) = json.loads(run("list", "--json", "--channel", "chat.1"))
+        assert (row["channels"], row["state"], row["subject"]) == (["chat.*"], "live", "dev")
+        assert row["id"] in run("list")
+        assert "ended" in run("end", row["id"])
+        assert json.loads(run("list", "--json", "--subject", "nobody")) == []
+        assert "streams of dev are ended" in run("end", "--subject", "dev")
+        both = runner.invoke(app, ["connections", "end"], env={"HOOKBROOK_URL": served.url})
+        assert both.exit_code == 2

@@ -23,10 +23,15 @@ from tests.served import PATIENCE_S, Running, running
 
 NODE = Path(__file__).parents[1] / "node"
 #: In the order in which connections suffer them; what comes after is left alone.
-CUTS = ("mid-event", "reset", "clean", "mid-id", "refuse", "fin", "mid-retry", "reset", "stall")
+CUTS = ("mid-event", "reset", "clean", "mid-id", "busy", "refuse", "fin", "mid-retry", "reset", "busy", "stall")
 #: Events that a connection passes before it is cut.
 PASSED = 4
 TOTAL = 60
+#: What a server says that has no room (`stream.control.busy`), with a pause that a test can wait for.
+BUSY = b'event: hookbrook.busy\nretry: 0020\ndata: {"reason":"connections","retry_ms":20}\n\n'
+UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 0\r\n\r\n"
+#: Readers that never come back after a 503, as browsers do not. A stream of ours is therefore never answered with one.
+GIVE_UP = frozenset({"eventsource", "undici"})
 #: Without a pause of seconds after each cut; as long as what it replaces, so that nothing else need be changed.
 SOON = b"retry: 0020"
 
@@ -43,12 +48,12 @@ def text_of(number: int) -> str:
 
 
 class Proxy:
-    """Passes requests on, and cuts the answers: one way of `CUTS` for each connection."""
+    """Passes requests on, and cuts the answers: one way of `cuts` for each connection."""
 
-    def __init__(self, upstream: int) -> None:
+    def __init__(self, upstream: int, cuts: Sequence[str] = CUTS) -> None:
         self._upstream = upstream
         self._server: asyncio.Server | None = None
-        self._cuts = list(CUTS)
+        self._cuts = list(cuts)
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
         self.connections = 0
@@ -85,8 +90,15 @@ class Proxy:
         try:
             from_server, to_server = await asyncio.open_connection("127.0.0.1", self._upstream)
             to_server.write(await reader.readuntil(b"\r\n\r\n"))
-            writer.write(await from_server.readuntil(b"\r\n\r\n"))
-            await self._pass_on(events_of(from_server), writer, self._cuts.pop(0) if self._cuts else None)
+            head = await from_server.readuntil(b"\r\n\r\n")
+            cut = self._cuts.pop(0) if self._cuts else None
+            if cut == "busy":
+                writer.write(head + chunk(BUSY) + b"0\r\n\r\n")
+            elif cut == "503":
+                writer.write(UNAVAILABLE)
+            else:
+                writer.write(head)
+                await self._pass_on(events_of(from_server), writer, cut)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             # One of the two has left, or the test is over.
             pass
@@ -154,6 +166,11 @@ async def events_of(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
 Seen = list[tuple[str, str]]
 
 
+def is_ours(name: str) -> bool:
+    """Whether the gateway says it on its own account; a library without names of its own passes it on as well."""
+    return name.startswith("hookbrook.")
+
+
 def read_by_httpx_sse(url: str) -> Seen:
     seen: Seen = []
     with httpx.Client(timeout=PATIENCE_S) as client:
@@ -161,6 +178,8 @@ def read_by_httpx_sse(url: str) -> Seen:
             headers = {"last-event-id": seen[-1][1]} if seen else {}
             with suppress(httpx.TransportError), client.stream("GET", url, headers=headers) as response:
                 for event in EventSource(response).iter_sse():
+                    if is_ours(event.event):
+                        continue
                     seen.append((event.data, event.id))
                     if len(seen) == TOTAL:
                         break
@@ -174,6 +193,8 @@ def read_by_sseclient_py(url: str) -> Seen:
             headers = {"accept": "text/event-stream"} | ({"last-event-id": seen[-1][1]} if seen else {})
             with suppress(requests.RequestException), session.get(url, headers=headers, stream=True) as response:
                 for event in SSEClient(response.iter_content(64)).events():
+                    if is_ours(event.event):
+                        continue
                     seen.append((event.data, event.id or ""))
                     if len(seen) == TOTAL:
                         break
@@ -188,10 +209,16 @@ async def read_by_aiohttp_sse_client2(url: str) -> Seen:
             with suppress(aiohttp.ClientError, ConnectionError):
                 async with aiohttp_sse.EventSource(url, session=session, headers=headers) as source:
                     async for event in source:
+                        if is_ours(event.type or ""):
+                            continue
                         seen.append((event.data, event.last_event_id))
                         if len(seen) == TOTAL:
                             break
     return seen
+
+
+class GaveUp(Exception):
+    """The reader will not come back by itself."""
 
 
 async def read_by_node(library: str, url: str) -> Seen:
@@ -214,6 +241,8 @@ async def read_by_node(library: str, url: str) -> Seen:
         if process.returncode is None:
             process.kill()
             await process.wait()
+    if b"gave up" in errors:
+        raise GaveUp(library)
     assert process.returncode == 0, errors.decode()
     return [(row["data"], row["id"]) for row in map(json.loads, output.splitlines())]
 
@@ -260,3 +289,22 @@ async def test_a_reader_that_is_cut_off_in_every_way_gets_each_event_once_and_in
         assert proxy.all_cuts_made
     assert [data for data, _ in seen] == [text_of(number) for number in range(TOTAL)]
     assert [cursor for _, cursor in seen] == [event["cursor"] for event in history]
+
+
+@pytest.mark.parametrize("library", READERS)
+async def test_a_503_ends_some_readers_for_good_and_the_others_come_back(library: str, tmp_path: Path) -> None:
+    """Why a stream that cannot be served is told so in a 200 (`busy` above), and connections are refused at the end."""
+    async with running(tmp_path) as brook, Proxy(brook.port, ("clean", "503")) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}/v1/stream?channel=a&since=1h"
+        publishing = asyncio.create_task(publish(brook, proxy))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                if library in GIVE_UP:
+                    with pytest.raises(GaveUp):
+                        await read(library, url)
+                else:
+                    seen = await read(library, url)
+                    assert [data for data, _ in seen] == [text_of(number) for number in range(TOTAL)]
+        finally:
+            publishing.cancel()
+            await asyncio.gather(publishing, return_exceptions=True)

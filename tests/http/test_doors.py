@@ -63,6 +63,30 @@ async def test_another_method_is_405_and_names_those_that_are_possible(
     assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
 
 
+async def test_a_page_of_a_listed_origin_may_read_a_stream_with_its_cookie_and_resume(tmp_path: Path) -> None:
+    origin = "https://app.example.com"
+    async with running(tmp_path, dev=False, allowed_origins=origin) as here:
+        token = (await here.mint({"subscribe": ["a"]})).json()["token"]
+        preflight = await here.http.options(
+            "/v1/channels/a",
+            headers={
+                "origin": origin,
+                "access-control-request-method": "GET",
+                "access-control-request-headers": "last-event-id",
+            },
+        )
+        assert preflight.status_code == 204
+        assert preflight.headers["access-control-allow-origin"] == origin
+        assert "last-event-id" in preflight.headers["access-control-allow-headers"]
+        listener = await here.listen("/v1/channels/a", origin=origin, cookie=f"hookbrook_token={token}")
+        assert listener.headers["access-control-allow-origin"] == origin
+        assert listener.headers["access-control-allow-credentials"] == "true"
+        # A cookie that a browser sends by itself publishes nothing for a foreign page.
+        for site in ("https://evil.example.com", origin):
+            headers = {"origin": site, "cookie": f"hookbrook_token={token}", "authorization": ""}
+            assert (await here.http.post("/v1/channels/a", content=b"x", headers=headers)).status_code in (401, 403)
+
+
 @pytest.mark.parametrize(
     "target", ["/v1/channels/", "/v1/channels", "/v1/events/", "/v1/events/a/b/c", "/nothing", "//"]
 )

@@ -304,6 +304,16 @@ async def test_a_client_of_http_1_0_gets_an_unchunked_stream(brook: Running) -> 
     await writer.wait_closed()
 
 
+async def test_a_client_that_asks_to_close_and_would_take_gzip_gets_a_plain_stream_all_the_same(
+    brook: Running,
+) -> None:
+    listener = await brook.listen("/v1/channels/a", connection="close", accept_encoding="gzip, br")
+    assert "content-encoding" not in listener.headers
+    assert listener.headers["connection"] == "close"
+    await publish(brook, "first")
+    assert await listener.data(1) == ['"first"']
+
+
 async def test_a_silent_stream_gets_heartbeats_and_no_more(brook: Running) -> None:
     listener = await brook.listen("/v1/channels/a")
     await listener.until(b": hb\n: hb\n: hb\n")

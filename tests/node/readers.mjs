@@ -9,7 +9,9 @@ import { EventSource as UndiciEventSource } from "undici";
 const [library, url, count] = process.argv.slice(2);
 
 let seen = 0;
-const take = ({ data, id }) => {
+const take = ({ data, id, event }) => {
+  // What the gateway says on its own account; EventSource hands that only to who asks for it by name.
+  if (event?.startsWith("hookbrook.")) return;
   console.log(JSON.stringify({ data, id }));
   seen += 1;
   if (seen === Number(count)) {

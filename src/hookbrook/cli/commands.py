@@ -9,7 +9,19 @@ from typing import Annotated
 
 import typer
 
-from hookbrook.cli import deliveries, endpoints, events, history, jobs, keys, listen, sources, tenants, trigger
+from hookbrook.cli import (
+    connections,
+    deliveries,
+    endpoints,
+    events,
+    history,
+    jobs,
+    keys,
+    listen,
+    sources,
+    tenants,
+    trigger,
+)
 from hookbrook.cli.serve import add_serve
 from hookbrook.errors import HookbrookError
 
@@ -48,6 +60,7 @@ app.add_typer(deliveries.app)
 app.add_typer(history.app)
 app.add_typer(jobs.app)
 app.add_typer(tenants.app)
+app.add_typer(connections.app)
 app.add_typer(keys.app)
 
 
