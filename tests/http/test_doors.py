@@ -50,7 +50,7 @@ async def test_each_address_has_its_door(
 @pytest.mark.parametrize(
     ("method", "target", "allowed"),
     [
-        ("DELETE", "/v1/channels/a", "GET, HEAD, POST"),
+        ("PUT", "/v1/channels/a", "GET, HEAD, POST, DELETE"),
         ("PUT", "/v1/events", "GET, HEAD, POST"),
         ("POST", "/v1/stream", "GET, HEAD"),
         ("POST", "/v1/events/evt_1", "GET, HEAD"),
@@ -61,6 +61,19 @@ async def test_another_method_is_405_and_names_those_that_are_possible(
 ) -> None:
     answer = await brook.http.request(method, target)
     assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize(
+    ("target", "allowed"),
+    [
+        ("/v1/stream?channel=a", "GET, HEAD, OPTIONS"),
+        ("/v1/channels/a", "GET, HEAD, POST, DELETE, OPTIONS"),
+        ("/v1/events", "GET, HEAD, POST, OPTIONS"),
+    ],
+)
+async def test_options_says_what_is_possible(brook: Running, target: str, allowed: str) -> None:
+    answer = await brook.http.options(target)
+    assert (answer.status_code, answer.content, answer.headers["allow"]) == (204, b"", allowed)
 
 
 async def test_a_page_of_a_listed_origin_may_read_a_stream_with_its_cookie_and_resume(tmp_path: Path) -> None:
@@ -87,9 +100,7 @@ async def test_a_page_of_a_listed_origin_may_read_a_stream_with_its_cookie_and_r
             assert (await here.http.post("/v1/channels/a", content=b"x", headers=headers)).status_code in (401, 403)
 
 
-@pytest.mark.parametrize(
-    "target", ["/v1/channels/", "/v1/channels", "/v1/events/", "/v1/events/a/b/c", "/nothing", "//"]
-)
+@pytest.mark.parametrize("target", ["/v1/channels/", "/v1/events/", "/v1/events/a/b/c", "/nothing", "//"])
 async def test_an_address_of_nothing_is_404(brook: Running, target: str) -> None:
     answer = await brook.http.get(f"{brook.http.base_url}".rstrip("/") + target)
     assert answer.status_code == 404

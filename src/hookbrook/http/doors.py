@@ -51,6 +51,8 @@ class Doors:
         if path == EVENTS:
             return self._events(scope, receive, send)
         if path == STREAM:
+            if scope["method"] == "OPTIONS":
+                return _options(send, *_READ)
             _check_method(scope, *_READ)
             return self._stream(scope, receive, send)
         if path.startswith(INGEST):
@@ -78,9 +80,11 @@ class Doors:
                 return self._api(scope, receive, send)
 
     def _channel(self, scope: Scope, receive: Receive, send: Send, channel: str) -> Awaitable[None]:
-        _check_method(scope, *_READ, "POST", "DELETE")
         if scope["method"] == "POST":
             return self._publish.channel(scope, receive, send, channel)
+        if scope["method"] == "OPTIONS":
+            return _options(send, *_READ, "POST", "DELETE")
+        _check_method(scope, *_READ, "POST", "DELETE")
         if scope["method"] == "DELETE":
             return self._channels.delete(scope, send, channel)
         if "text/event-stream" in accept(scope):
@@ -88,9 +92,11 @@ class Doors:
         return self._history.page(scope, send, channel)
 
     def _events(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        _check_method(scope, *_READ, "POST")
         if scope["method"] == "POST":
             return self._publish.events(scope, receive, send)
+        if scope["method"] == "OPTIONS":
+            return _options(send, *_READ, "POST")
+        _check_method(scope, *_READ, "POST")
         return self._history.page(scope, send)
 
 
@@ -99,6 +105,13 @@ def _last_segment(scope: Scope, prefix: str) -> str:
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     _, found, segment = raw.decode("latin-1").partition(prefix)
     return unquote(segment) if found and "/" not in segment else ""
+
+
+async def _options(send: Send, *allowed: str) -> None:
+    """RFC 9110 section 9.3.7: what is possible here. A browser's preflight was answered before (`guard`)."""
+    allow = ", ".join((*allowed, "OPTIONS")).encode()
+    await send({"type": "http.response.start", "status": 204, "headers": [(b"allow", allow)]})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _check_method(scope: Scope, *allowed: str) -> None:
