@@ -417,3 +417,22 @@ async def shows(tab: Tab, lines: list[str]) -> None:
         return bool(await tab.js("[...document.querySelectorAll('li')].map((row) => row.textContent)") == lines)
 
     await until(shown, str(lines))
+
+
+async def test_a_stream_that_is_finished_is_left_for_good_by_event_source_and_by_the_library(
+    browser: Browser, brook: Running, channel: str
+) -> None:
+    async with tabs(browser, 1, str(brook.http.base_url)) as [tab]:
+        await open_brook(tab, f"/v1/channels/{channel}", "{}")
+        await tab.js(f"(window.plain = new EventSource('/v1/channels/{channel}')) && 1")
+        await publish(brook, channel, range(2))
+        answer = await brook.http.post(f"/v1/channels/{channel}?close=1", content=b"2")
+        assert answer.status_code == 201, answer.text
+        await sees(tab, range(3))
+
+        async def both_ended() -> bool:
+            return bool(await tab.js("brook.readyState === 2 && plain.readyState === 2"))
+
+        await until(both_ended, "the end")
+        assert (await tab.js("told"))[-1] == ["closed", 204]
+        await streams_are(brook, 0, channel)
