@@ -50,7 +50,9 @@ async def starlette_stream() -> Response:
         async for text in news():
             yield Event(data=text)
 
-    return Sse(events())
+    # Without the package, as on CI, its types are unknown.
+    response: Response = Sse(events())
+    return response
 
 
 if __name__ == "__main__":
