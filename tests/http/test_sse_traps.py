@@ -40,6 +40,7 @@ TRAPS: dict[str, tuple[str, ...]] = {
         "http/test_busy.py::test_it_is_a_stream_that_ends_because_an_event_source_gives_up_on_anything_else",
         "http/test_stream.py::test_a_foreign_or_unreadable_last_event_id_begins_with_a_reset",
         "stream/test_deadlines.py::test_a_reader_is_told_thirty_seconds_before_its_right_ends_and_again_when_it_does",
+        "http/test_stream.py::test_an_eventsource_whose_token_has_expired_is_told_so_inside_a_stream",
     ),
     "a finished stream is opened again and again unless it says that it is done": (
         "http/test_closing.py::test_an_open_stream_ends_and_from_then_on_the_answer_is_204",

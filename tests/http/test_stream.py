@@ -3,13 +3,17 @@
 import asyncio
 import json
 import random
+import re
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import httpx
+import jwt
 import pytest
 import pytest_asyncio
 from tests.http.gateway_fixtures import House, gateway_in
@@ -593,3 +597,26 @@ async def test_a_cursor_outlives_a_restart_and_is_foreign_to_another_log(tmp_pat
         await publish(brook, 7, 8)
         listener = await brook.listen("/v1/channels/a", last_event_id=cursors[0])
         assert [frame.type for frame in await listener.take(1)] == ["hookbrook.reset"]
+
+
+async def test_an_eventsource_whose_token_has_expired_is_told_so_inside_a_stream(
+    tmp_path: Path, plain_asgi: bool
+) -> None:
+    secret = "of the backend, 32 bytes at least"
+    (tmp_path / "hookbrook.toml").write_text(f'[[issuers]]\nissuer = "backend"\nsecret = "{secret}"\n', "utf-8")
+    claims = {"iss": "backend", "exp": int(time.time()) - 3600, "subscribe": ["a"]}
+    token = jwt.encode(claims, secret, algorithm="HS256")
+    async with (
+        running(tmp_path, dev=False, plain_asgi=plain_asgi) as brook,
+        httpx.AsyncClient(base_url=brook.http.base_url) as nobody,
+    ):
+        stream = {"accept": "text/event-stream"}
+        late = await nobody.get("/v1/channels/a", params={"token": token}, headers=stream)
+        assert (late.status_code, late.headers["content-type"]) == (200, "text/event-stream")
+        assert 'event: hookbrook.expired\ndata: {"reason":"expired"}' in late.text
+        assert re.search(r"^retry: [0-9]{4,5}$", late.text, re.MULTILINE)
+        # Whoever can send a header can read a status; and what is wrong otherwise gets no second chance.
+        shown = {**stream, "authorization": f"Bearer {token}"}
+        assert (await nobody.get("/v1/channels/a", headers=shown)).status_code == 401
+        assert (await nobody.get("/v1/channels/a", params={"token": "x"}, headers=stream)).status_code == 401
+        assert (await nobody.get("/v1/channels/a", params={"token": token})).status_code == 401

@@ -31,6 +31,10 @@ class TokenError(HookbrookError):
     """The text is no token of ours, or no longer. The sentence says what is wrong without repeating any of it."""
 
 
+class TokenExpired(TokenError):
+    """The token held once."""
+
+
 class Claims(msgspec.Struct, frozen=True, kw_only=True):
     """What a token says. Times are seconds since 1970."""
 
@@ -69,7 +73,7 @@ def check_times(claims: Claims, *, now_s: float) -> None:
     if not abs(claims.exp) <= MAX_TIME_S:
         raise TokenError("The token's exp is no time in seconds.")
     if now_s >= claims.exp + LEEWAY_S:
-        raise TokenError("The token has expired.")
+        raise TokenExpired("The token has expired.")
     if claims.nbf is not None and now_s < claims.nbf - LEEWAY_S:
         raise TokenError("The token is not valid yet.")
 

@@ -14,7 +14,7 @@ from hookbrook.config import Settings
 from hookbrook.core.rate import Buckets
 from hookbrook.errors import TooMany
 from hookbrook.http.auth import Principal
-from hookbrook.http.busy import send_busy
+from hookbrook.http.busy import send_busy, send_expired
 from hookbrook.http.problems import Send
 from hookbrook.stream.connection import Connection, owner
 from hookbrook.stream.connections import BROWSER_CONNECTIONS, Connections
@@ -98,6 +98,10 @@ class Admission:
     async def send_away(self, send: Send, busy: Busy) -> None:
         """The whole answer to a stream that cannot be opened now."""
         await send_busy(send, busy.reason, self._rng, least_s=busy.least_s)
+
+    async def send_expired(self, send: Send) -> None:
+        """Answer a stream whose token had expired before."""
+        await send_expired(send, self._rng)
 
     def tell_of_tabs(self, connection: Connection) -> None:
         """Log that a browser has no connection left, if this stream took its last one.

@@ -23,7 +23,16 @@ from hookbrook.core.event import DEFAULT_TENANT
 from hookbrook.core.ids import new_id
 from hookbrook.core.key import PREFIX, RANDOM_BYTES, ApiKey, Scope, hash_key
 from hookbrook.core.registration import check_all, check_tenant
-from hookbrook.core.token import MAX_SUBJECT_LENGTH, MAX_TOKEN_LENGTH, Claims, TokenError, decode, encode, peek
+from hookbrook.core.token import (
+    MAX_SUBJECT_LENGTH,
+    MAX_TOKEN_LENGTH,
+    Claims,
+    TokenError,
+    TokenExpired,
+    decode,
+    encode,
+    peek,
+)
 from hookbrook.core.units import format_duration
 from hookbrook.errors import BadRequest, FieldError, Forbidden, Invalid, Unauthorized
 from hookbrook.http.issuers import CHALLENGE, Issuers, KeysMissing
@@ -107,6 +116,10 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         if self.kind == "anonymous":
             raise unauthorized(f"{sentence} Send an API key or a token.")
         raise Forbidden(sentence)
+
+
+class CredentialExpired(Unauthorized):
+    """What was shown held once, and would again with a later end."""
 
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,7 +209,10 @@ class Auth:
         try:
             claims = self._claims(text)
         except TokenError as exc:
-            raise unauthorized(str(exc), invalid=True) from exc
+            refusal = unauthorized(str(exc), invalid=True)
+            if isinstance(exc, TokenExpired):
+                raise CredentialExpired(refusal.detail, headers=refusal.headers) from exc
+            raise refusal from exc
         self._check_not_ended(claims)
         if tenant is not None and tenant != claims.tenant:
             raise Forbidden(f"The tenant {tenant!r} is not yours.")

@@ -11,7 +11,7 @@ from functools import partial
 from hookbrook.core.ids import new_id
 from hookbrook.core.sse import HEARTBEAT
 from hookbrook.errors import Invalid
-from hookbrook.http.auth import Principal
+from hookbrook.http.auth import CredentialExpired, Principal
 from hookbrook.http.busy import STREAM_HEADERS
 from hookbrook.http.exchange import HAND_OVER, Taken
 from hookbrook.http.gateway import Gateway
@@ -39,7 +39,14 @@ class Stream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, channel: str | None = None) -> None:
         await self._turnstile.enter()
-        principal = self._gateway.auth.authenticate(scope)
+        try:
+            principal = self._gateway.auth.authenticate(scope)
+        except CredentialExpired:
+            # Whoever can send a header can read a status. An EventSource can do neither, and gives up after a 401.
+            if scope["method"] == "HEAD" or any(name == b"authorization" for name, _ in scope["headers"]):
+                raise
+            await self._gateway.admission.send_expired(send)
+            return
         query = QueryString(scope["query_string"])
         wanted = wanted_events(principal, query, channel, limit=self._gateway.settings.max_stream_channels)
         if not wanted.channels:

@@ -57,6 +57,12 @@ def expired(reason: str = "expired") -> bytes:
     return control("hookbrook.expired", {"reason": reason})
 
 
+def too_late(rng: Random) -> bytes:
+    """The right to listen had expired before this stream was asked for, and so it holds nothing."""
+    retry = rng.randint(*BUSY_RETRY_MS)
+    return control("hookbrook.expired", {"reason": "expired"}, retry_ms=retry)
+
+
 def closed(channels: Sequence[str], cursor: str) -> bytes:
     """All channels of this stream are finished, everything of them was sent, and the stream ends for good."""
     return control("hookbrook.closed", {"channels": channels, "cursor": cursor}, id=cursor)
