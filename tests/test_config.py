@@ -60,7 +60,7 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
         "public_url": "https://hooks.example.com/", "allowed_hosts": "a.example,*.b.example",
         "allowed_origins": "https://app.example.com", "public_channels": "news,status.*",
         "allow_networks": "10.0.0.0/8, 127.0.0.1/32:8080", "deny_networks": "10.1.0.0/16",
-        "retention_age": "1h30m", "retention_count": "5", "max_event_bytes": "64KiB", "max_webhook_bytes": "1.5MB",
+        "retention_age": "1h30m", "retention_count": "5", "body_retention": "30m", "max_event_bytes": "64KiB", "max_webhook_bytes": "1.5MB",
         "max_batch_events": "10", "heartbeat_s": "250", "drain_s": "0", "token_lifetime": "5m",
         "max_token_lifetime": "10m", "disable_after": "2d", "admin_key_file": "key", "log_level": "DEBUG",
         "log_format": "json", "trusted_proxies": "10.0.0.1/32", "proxy_headers": "Forwarded", "max_connections": "5",
@@ -343,7 +343,7 @@ def test_a_declared_endpoint_may_be_on_a_network_that_is_allowed(tmp_path: Path)
 
 def test_the_fields_that_are_no_settings_are_only_those_that_the_file_declares() -> None:
     others = {each.name for each in fields(Settings)} - {each.name for each in describe()}
-    assert others == {"folder", "sources", "endpoints", "providers", "issuers", "retention"}
+    assert others == {"folder", "sources", "endpoints", "providers", "issuers", "retention", "types"}
 
 
 def test_what_is_kept_of_single_channels_is_declared_in_order(tmp_path: Path) -> None:

@@ -602,7 +602,7 @@ async def test_an_id_that_was_made_here_is_as_much_taken_as_one_that_was_chosen(
     assert (same.status_code, same.json()["duplicate"], other.status_code) == (200, True, 409)
 
 
-@pytest.mark.parametrize("parameter", ["close=1", "tpye=x"])
+@pytest.mark.parametrize("parameter", ["closed=1", "tpye=x"])
 async def test_a_raw_publish_refuses_a_parameter_that_it_does_not_know(brook: Running, parameter: str) -> None:
     name = parameter.partition("=")[0]
     answer = await brook.http.post(f"/v1/channels/a?{parameter}", content=b"1")
