@@ -79,3 +79,17 @@ async def test_the_dispatcher_hears_of_what_is_new_and_only_after_the_commit(sto
     assert (name, seq) == ("e1", 2)
     assert [(each.endpoint_id, each.held) for each in deliveries] == [("ep_1", False), ("ep_2", True)]
     assert len({each.id for each in deliveries}) == 2
+
+
+async def test_endpoints_that_change_in_the_middle_of_a_long_match_are_matched_again(store: SqliteStore) -> None:
+    """Filters give everybody else a turn, and meanwhile the routes are changed in place."""
+    appender, catalog = await wired(store)
+    await catalog.save(endpoint("ep_gone"))
+    await catalog.save(endpoint("ep_heavy", filter="sum(data[*]) && sum(data[*])"))
+    async with appender._matcher._turn:
+        appending = asyncio.create_task(appender.append([event("e1", data=b"[" + b",".join([b"1"] * 3000) + b"]")]))
+        await asyncio.sleep(0)
+        await catalog.save(endpoint("ep_new"))
+        await catalog.delete(Endpoint, "ep_gone")
+    await appending
+    assert await owed(store) == [("e1", "ep_heavy"), ("e1", "ep_new")]

@@ -62,9 +62,11 @@ class Appender:
         """Append all or none; durable when it returns. Raises what `Log.append` raises, except `StaleRouting`."""
         for attempt in range(1, MAX_MATCHES + 1):
             routes = self._catalog.routes
+            # Of the beginning: while filters give others a turn, the routes are changed in place.
+            version = routes.version
             owed = await self._matcher.match(events, routes) if routes.by_id else None
             try:
-                appended = await self._log.append(events, owed or ((),) * len(events), routes.version)
+                appended = await self._log.append(events, owed or ((),) * len(events), version)
             except StaleRouting:
                 if attempt == MAX_MATCHES:
                     raise
