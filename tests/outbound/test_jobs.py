@@ -13,7 +13,7 @@ from hookbrook.core.job import Job, JobKind, JobState, Which, ended
 from hookbrook.core.key import ApiKey
 from hookbrook.core.source import Source
 from hookbrook.outbound.erasing import STEP, Eraser
-from hookbrook.outbound.jobs import PIECE, Runner
+from hookbrook.outbound.jobs import MAX_RUNNING, PIECE, Runner
 from hookbrook.store.base import Advanced, Piece, Query
 from hookbrook.store.sqlite import SqliteStore
 
@@ -203,6 +203,24 @@ async def test_the_rate_is_kept_and_fresh_events_do_not_wait(tmp_path: Path, ser
         await finished(rig)
         assert len(post.ids) == 51
         assert rig.time.clock() - began >= 9_000_000
+
+
+async def test_slow_jobs_keep_no_other_from_its_turn(tmp_path: Path, serve: Serve) -> None:
+    async with rig_on(tmp_path / "a.db") as rig:
+        await rig.start()
+        await rig.endpoint((await serve(Post())).url, retry=())
+        await given_up(rig, MAX_RUNNING + 5)
+        runner = runner_of(rig)
+        for number in range(MAX_RUNNING):
+            runner.begin((await job(rig, id=f"job_slow{number}", rate=0.01)).id)
+        await job(rig, states=(State.CANCELLED,))
+        runner.begin("job_1")
+        for _ in range(200):
+            await asyncio.sleep(0.001)
+            await rig.advance(0.05)
+        assert (await read(rig)).state is JobState.DONE
+        assert (await read(rig, "job_slow0")).state is JobState.RUNNING
+        await runner.stop()
 
 
 class Dies(SqliteStore):

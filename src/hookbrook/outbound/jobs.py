@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 PIECE: Final = 200
 #: Between pieces of a job without a rate, so that jobs take a small share of the disk.
 PAUSE_S: Final = 0.02
-#: Jobs done at once; further ones wait for their turn.
+#: Jobs done at once; further ones wait for their turn, which a job gives up when its rate makes it wait.
 MAX_RUNNING: Final = 8
 #: When a piece is tried again that the store could not do.
 RETRY_S: Final = 5.0
@@ -100,35 +100,40 @@ class Runner:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, job_id: str) -> None:
-        async with self._turns:
-            try:
-                while await self._step(job_id):
-                    pass
-            except Exception:
-                # The boundary of a task: one job's bug must not be another's, and the job begins again at a restart.
-                logger.exception("The job %s was given up", job_id)
+        try:
+            while True:
+                async with self._turns:
+                    pause_s = await self._turn(job_id)
+                if pause_s is None:
+                    return
+                await self._sleep(pause_s)
+        except Exception:
+            # The boundary of a task: one job's bug must not be another's, and the job begins again at a restart.
+            logger.exception("The job %s was given up", job_id)
 
-    async def _step(self, job_id: str) -> bool:
-        """One piece and the pause behind it; False if there is no more to do."""
+    async def _turn(self, job_id: str) -> float | None:
+        """Pieces up to a long pause, which is returned; None if there is no more to do."""
+        while (pause_s := await self._step(job_id)) is not None and pause_s <= PAUSE_S:
+            await self._sleep(pause_s)
+        return pause_s
+
+    async def _step(self, job_id: str) -> float | None:
+        """One piece; returns how long to pause behind it, or None if there is no more to do."""
         job = None
         try:
             job = await self._store.get(Job, job_id)
             if job is None or job.state is not JobState.RUNNING:
-                return False
+                return None
             done = await self._do(job)
         except Conflict:
             # Somebody changed it meanwhile; it is read again.
-            return True
+            return 0.0
         except StoreError as exc:
             logger.warning("The job %s waits for the store: %s", job_id, exc)
-            await self._sleep(RETRY_S)
-            return True
+            return RETRY_S
         for endpoint_id in done.endpoints:
             self._poke(endpoint_id)
-        if done.job.state is not JobState.RUNNING:
-            return False
-        await self._sleep(_pause_s(job, done))
-        return True
+        return None if done.job.state is not JobState.RUNNING else _pause_s(job, done)
 
     async def _do(self, job: Job) -> Advanced:
         if job.kind is JobKind.ERASE:
