@@ -59,6 +59,15 @@ def event(data: Any, type: str = "invoice.paid") -> dict[str, Any]:
     return {"channel": "a", "type": type, "data": data}
 
 
+async def test_a_type_that_is_made_anew_has_the_new_schema(house: House) -> None:
+    made = await add(house, validate=True)
+    assert (await publish(house, event({"amount": 5}))).status == 201
+    assert (await house.ask("DELETE", f"/v1/types/{made['id']}")).status == 204
+    await add(house, schema={"type": "array"}, validate=True)
+    assert (await publish(house, event({"amount": 5}))).status == 422
+    assert (await publish(house, event([]))).status == 201
+
+
 async def test_a_type_is_added_shown_changed_and_removed(house: House) -> None:
     made = await add(house, description="Money came", example={"amount": 5}, validate=True)
     assert made["validate"] is True

@@ -77,8 +77,8 @@ class Schemas:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        #: By the type's id, with the revision that it was compiled from.
-        self._compiled: dict[str, tuple[int, Schema]] = {}
+        #: By the type's id, with what it was compiled from. One that was removed and made anew has the same id.
+        self._compiled: dict[str, tuple[EventType, Schema]] = {}
 
     def __bool__(self) -> bool:
         """Whether any type is validated at all."""
@@ -95,8 +95,8 @@ class Schemas:
 
     def _schema_of(self, type: EventType) -> Schema:
         found = self._compiled.get(type.id)
-        if found is None or found[0] != type.revision:
-            found = self._compiled[type.id] = (type.revision, Schema(type.schema))
+        if found is None or found[0] is not type:
+            found = self._compiled[type.id] = (type, Schema(type.schema))
         return found[1]
 
 
