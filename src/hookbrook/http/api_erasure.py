@@ -58,6 +58,8 @@ class Erasure:
         self._gateway.forget_data(erased.seq)
         for endpoint_id, delivery_id in erased.cancelled:
             self._gateway.dispatcher_forget(endpoint_id, delivery_id)
+            # What waited behind it may be due now.
+            self._gateway.dispatcher_poke(endpoint_id)
 
     async def tenant(self, request: Request, response: Response, tenant: str, admin: Admin) -> JobOut:
         """Events, deliveries, attempts, endpoints, sources, keys and jobs: in small steps, as a job that outlasts a

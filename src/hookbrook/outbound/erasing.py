@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
 from hookbrook.core.endpoint import Endpoint
+from hookbrook.core.eventtype import EventType
 from hookbrook.core.job import Job, JobState, moved
 from hookbrook.core.key import ApiKey
+from hookbrook.core.revocation import Revocation
 from hookbrook.core.source import Source
 from hookbrook.store.base import Advanced, Jobs, R, Registry
 
@@ -21,7 +23,7 @@ PAGE: Final = 100
 _SHUT: Final = "shut"
 
 
-K = TypeVar("K", ApiKey, Source, Endpoint)
+K = TypeVar("K", ApiKey, Source, Endpoint, EventType, Revocation)
 
 
 class Catalog(Protocol):
@@ -51,6 +53,8 @@ class Eraser:
             await self._delete_all(ApiKey, job)
             await self._delete_all(Source, job)
             await self._delete_all(Endpoint, job)
+            await self._delete_all(EventType, job)
+            await self._delete_all(Revocation, job)
             self._forget(job.tenant, job.end)
         now = self._clock()
         done = await self._store.erase_tenant(moved(job, now, position=_SHUT), limit=STEP, now=now)

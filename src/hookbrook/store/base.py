@@ -405,10 +405,11 @@ class Jobs(Protocol):
 
     async def erase_tenant(self, job: Job, *, limit: int, now: int) -> Advanced:
         """Remove up to `limit` events of the job's tenant up to the job's end, with all that belongs to them, and save
-        the job, all in one transaction; the last step removes the tenant's jobs and types, and ends the job.
+        the job, all in one transaction; the last step removes the tenant's jobs, and ends the job.
 
         MUST do nothing, and raise `Conflict`, if the job's stored revision is not the one before. MUST let `standing`
-        tell of what the tenant's channels have lost. Sources, endpoints and keys are deleted by whoever asks for this.
+        tell of what the tenant's channels have lost. All other
+        records are deleted by whoever asks for this, through the catalogue that holds them in memory.
         """
 
 

@@ -392,7 +392,7 @@ SET closed = NULL, floor = excluded.floor, why = excluded.why, swept = excluded.
 
 -- delete_records_of_tenant --
 -- Except the job that does it.
-DELETE FROM record WHERE tenant = ? AND id <> ? AND kind IN ('job', 'type', 'revocation');
+DELETE FROM record WHERE tenant = ? AND id <> ? AND kind = 'job';
 
 -- find_deliveries --
 SELECT d.id, d.tenant, d.seq, e.id, e.type, e.channel, e.more, d.endpoint_id, d.state, d.attempts, d.next_at, d.created,
