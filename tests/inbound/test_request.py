@@ -1,9 +1,11 @@
 """A request's views: headers, JSON, forms and queries, from any bytes."""
 
+import gzip
+
 import pytest
 
 from hookbrook.inbound.place import parse_place
-from hookbrook.inbound.request import MAX_FORM_FIELDS, Request
+from hookbrook.inbound.request import MAX_FORM_FIELDS, MAX_VALUES, Request
 
 FORM = [(b"Content-Type", b"Application/X-WWW-Form-Urlencoded; charset=utf-8")]
 
@@ -98,3 +100,18 @@ def test_a_form_field_is_a_place_too() -> None:
 def test_what_is_no_place_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no place"):
         parse_place(text)
+
+
+@pytest.mark.parametrize("end", [b"]}", b"1"], ids=["whole", "broken"])
+@pytest.mark.parametrize("members", [None, frozenset({"type", "value"})])
+def test_a_body_of_very_many_values_is_not_made_into_them(members: frozenset[str] | None, end: bytes) -> None:
+    body = gzip.compress(b'{"type":"x","value":[[]' + b",[]" * MAX_VALUES + end)
+    request = Request(method="POST", headers=[(b"content-encoding", b"gzip")], body=body, members=members)
+    assert request.json_with("value") in (None, {"type": "x"})
+    assert "value" not in (request.body_with(frozenset({"value"})) or {})
+
+
+def test_a_member_is_found_beside_one_of_very_many_values() -> None:
+    body = b'{"type":"x","value":[[]' + b",[]" * MAX_VALUES + b"]}"
+    request = Request(method="POST", body=body, members=frozenset({"type"}))
+    assert request.body_with(frozenset({"type"})) == {"type": "x"}
