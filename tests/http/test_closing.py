@@ -236,3 +236,15 @@ async def test_what_is_closed_and_deleted_is_so_after_a_restart(tmp_path: Path) 
         assert (await brook.listen("/v1/channels/a")).status == 204
         assert (await brook.http.post("/v1/channels/a", content=b"x")).status_code == 409
         assert (await brook.http.get("/v1/channels/b")).json()["data"] == []
+
+
+async def test_a_webhook_is_kept_on_a_channel_that_somebody_has_closed(brook: Running) -> None:
+    made = await brook.http.post("/v1/sources", json={"name": "in", "provider": "none", "channel": "a"})
+    assert made.status_code == 201
+    await close(brook)
+    answer = await brook.http.post("/in/in", content=b"{}")
+    assert answer.status_code == 200, answer.text
+    history = (await brook.http.get("/v1/channels/a")).json()["data"]
+    assert [each["source"] for each in history] == [None, "in"]
+    # Publishers are still refused.
+    assert (await brook.http.post("/v1/channels/a", content=b"late")).status_code == 409

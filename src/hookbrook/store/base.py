@@ -254,7 +254,8 @@ class Log(Protocol):
 
         An event with the effect `close` closes all its channels; from then on MUST refuse every new event on any of
         them with `ChannelClosed`, those later in the same batch and racing ones included, and keep nothing of its
-        batch. A known id is a duplicate all the same, also that of the closing event. An event with the effect
+        batch. A known id is a duplicate all the same, also that of the closing event; and what arrived at a source is
+        taken, since its provider cannot be told of channels. An event with the effect
         `delete` MUST be taken, opens its channels again, and is the newest of what they have lost: reads MUST NOT
         show it, or anything older, on any of them from then on, though what stands on other channels as well is shown
         there. What is owed of such events stays owed.

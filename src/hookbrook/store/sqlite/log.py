@@ -305,6 +305,9 @@ def _judge_channels(event: NewEvent, index: int, closed: set[Name]) -> set[Name]
     names = {(event.tenant, channel) for channel in event.channels}
     if event.effect == "delete":
         return closed - names
+    if event.source is not None:
+        # A provider knows nothing of our channels, and what it sends is not lost for one that somebody has closed.
+        return closed
     for channel in event.channels:
         if (event.tenant, channel) in closed:
             raise ChannelClosed(index, channel)
