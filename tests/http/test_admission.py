@@ -160,3 +160,12 @@ async def test_an_answer_of_429_is_readable_by_a_client_that_obeys_it(tmp_path: 
     async with running(tmp_path, publish_rate=1, publish_burst=1) as brook:
         codes = [(await brook.http.post("/v1/channels/a", content=b"x")).status_code for _ in range(2)]
         assert codes == [201, httpx.codes.TOO_MANY_REQUESTS]
+
+
+async def test_an_event_that_a_filter_must_be_asked_for_counts_once(tmp_path: Path) -> None:
+    async with running(tmp_path, dev=False, publish_rate=1, publish_burst=4) as brook:
+        endpoint = {"url": "https://example.com/", "enabled": False, "filter": "data.a == `1`"}
+        assert (await brook.http.post("/v1/endpoints", json=endpoint)).status_code == 201
+        statuses = [(await brook.http.post("/v1/channels/a", content=b"x")).status_code for _ in range(4)]
+        assert statuses == [201] * 4
+        assert (await brook.http.post("/v1/channels/a", content=b"x")).status_code == 429

@@ -48,6 +48,8 @@ _encode = msgspec.json.Encoder().encode
 #: What the address of a raw publish may say. Anything else is refused: a misspelt `tpye=` would publish another event
 #: than was meant.
 CHANNEL_PARAMETERS = frozenset({"type", "tenant", "token", "close", "merge"})
+#: In a scope: its event was counted by `Publish.single`, and goes the ordinary way all the same.
+_COUNTED = "hookbrook.counted"
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
@@ -86,10 +88,14 @@ class Publish:
         """
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         if path.startswith(CHANNELS) and len(path) > len(CHANNELS):
-            return self._raw(self._gateway.auth.authenticate(scope), scope, path[len(CHANNELS) :], body)
-        if path != EVENTS or _label(scope) not in _JSON_TYPES or _is_array(body) or len(body) > self._whole_bytes:
+            event = self._raw(self._gateway.auth.authenticate(scope), scope, path[len(CHANNELS) :], body)
+        elif path != EVENTS or _label(scope) not in _JSON_TYPES or _is_array(body) or len(body) > self._whole_bytes:
             return None
-        return self._one(self._gateway.auth.authenticate(scope), scope, body)
+        else:
+            event = self._one(self._gateway.auth.authenticate(scope), scope, body)
+        if self._limited:
+            scope[_COUNTED] = True
+        return event
 
     async def channel(self, scope: Scope, receive: Receive, send: Send, channel: str) -> None:
         """`POST /v1/channels/{channel}`: the body, byte for byte, becomes the data of one event."""
@@ -221,7 +227,9 @@ class Publish:
         await answer(scope, send, 200, _JSON_LINES, reply)
 
     def _count(self, principal: Principal, scope: Scope, count: int) -> None:
-        """Raises `TooMany` if the party publishes faster than it may."""
+        """Raises `TooMany` if the party publishes faster than it may. What `single` counted is not counted again."""
+        if scope.pop(_COUNTED, False):
+            return
         self._gateway.admission.publish(principal, self._gateway.proxies.client_of(scope), count)
 
     def _check_count(self, count: int) -> None:
