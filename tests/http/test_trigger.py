@@ -122,3 +122,10 @@ async def test_the_list_of_providers_names_their_samples(house: House) -> None:
     rows = {row["id"]: row for row in (await house.ask("GET", "/v1/providers")).json()["data"]}
     assert "invoice.paid" in rows["stripe"]["samples"]
     assert rows["x"]["samples"] == []
+
+
+async def test_a_sample_comes_from_no_network_and_is_taken_all_the_same(house: House) -> None:
+    await house.source(provider="github", secrets=[SECRET], networks=["192.0.2.0/24"])
+    answer = await house.ask("POST", "/v1/sources/in/trigger", {"type": "push"})
+    assert answer.json()["status"] == 200
+    assert len(await house.events()) == 1

@@ -14,7 +14,7 @@ from hookbrook.core.source import Source
 from hookbrook.errors import Conflict, Invalid
 from hookbrook.http.auth import Principal
 from hookbrook.http.gateway import Gateway
-from hookbrook.http.ingest import PREFIX
+from hookbrook.http.ingest import OURS, PREFIX
 from hookbrook.http.models import Model
 from hookbrook.http.problems import App, Message, Problems
 from hookbrook.http.request import admin_of, owned
@@ -111,6 +111,7 @@ class Trigger:
                 (TRIGGERED_BY, by),
             ],
             "client": None,
+            OURS: True,
         }
         sent: list[Message] = []
 

@@ -77,6 +77,8 @@ _DECOY_ROW = {
 _DECOY_SIGNATURE = (DECOY_HEADER, b"00" * 32)
 
 
+#: In a scope: the request is one of our own (`api_trigger`), which comes from no network.
+OURS: Final = "hookbrook.ours"
 #: In a scope: what `Ingest.single` has found about its request.
 _FOUND: Final = "hookbrook.found"
 _JSON_LINE: Final = b"content-type: application/json\r\n"
@@ -186,7 +188,12 @@ class Ingest:
         return _Found(intake=intake, request=request, arrival=arrival, judged=judged, certificate=certificate)
 
     def _received(self, intake: Intake, scope: Scope, body: bytes, arrived: int) -> tuple[Request, Arrival]:
-        arrival = Arrival(at=arrived, path=_path(scope), address=self._gateway.proxies.client_of(scope) or None)
+        arrival = Arrival(
+            at=arrived,
+            path=_path(scope),
+            address=self._gateway.proxies.client_of(scope) or None,
+            is_ours=scope.get(OURS, False),
+        )
         return self._request(intake.source, scope, body, intake), arrival
 
     def _acknowledged(self, intake: Intake, judged: Judged, appended: Sequence[Appended]) -> Reply:
