@@ -101,3 +101,9 @@ def test_a_secret_that_is_too_short_is_refused() -> None:
     with pytest.raises(KeySetError, match="32 bytes"):
         from_secret("short")
     assert from_secret("x" * 32).algorithm == "HS256"
+
+
+def test_a_key_that_says_it_needs_no_algorithm_is_passed_over() -> None:
+    # PyJWT's word for these is a NotImplementedError.
+    [key] = from_document(key_set(jwk(RSA, alg="none"), jwk(EC)), secrets=False)
+    assert key.algorithm == "ES256"

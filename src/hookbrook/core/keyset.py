@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import jwt
 import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -35,6 +36,13 @@ _BEGIN: Final = b"-----BEGIN "
 
 class KeySetError(HookbrookError):
     """The document holds no usable key. The sentence repeats nothing of it."""
+
+
+#: What a JWK of another kind, or a damaged one, ends in; PyJWT says of `alg: none` that it is not implemented.
+_UNUSABLE: Final = (
+    *(jwt.PyJWTError, KeySetError, UnsupportedAlgorithm),
+    *(ValueError, TypeError, KeyError, NotImplementedError),
+)
 
 
 class VerifyKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +129,7 @@ def _usable(entries: Iterable[object], *, secrets: bool) -> Iterable[VerifyKey]:
         kid = entry.get("kid")
         try:
             key = _judged(kid if isinstance(kid, str) else None, jwt.PyJWK(_public(entry)).key)
-        except (jwt.PyJWTError, KeySetError, ValueError, TypeError, KeyError):
+        except _UNUSABLE:
             # Another kind of key, or a damaged one; the others are still good.
             continue
         if entry.get("alg", key.algorithm) == key.algorithm:
