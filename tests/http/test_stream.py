@@ -19,6 +19,7 @@ import pytest_asyncio
 from tests.http.gateway_fixtures import House, gateway_in
 from tests.served import PATIENCE_S, Running, running, without_extensions
 
+from hookbrook.http import sinks
 from hookbrook.http.auth import Principal
 from hookbrook.http.problems import Problems
 from hookbrook.http.publish import press_for
@@ -502,6 +503,49 @@ async def test_a_client_that_never_reads_is_cut_off_when_its_stream_has_ended_to
             await append(house, b"x" * 1_000_000)
         await hub.drain(0)
         await until(lambda: server.connections == 0)
+        client.close()
+
+
+async def test_a_client_that_only_stops_sending_and_reads_nothing_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for it is less than would make its sink full, and never leaves."""
+    monkeypatch.setattr(sinks, "LINGER_S", 0.3)
+    async with stream_door(tmp_path, plain_asgi=False) as (house, hub, server):
+        client = connect_and_never_read(server.port, "/v1/stream?channel=a")
+        await until(lambda: len(hub) == 1)
+        [reader] = hub.readers()
+        transport = reader._sink._transport  # type: ignore[attr-defined]
+        while not transport.get_write_buffer_size():
+            await append(house, b"x" * 10_000)
+        assert not reader._sink.full
+        client.shutdown(socket.SHUT_WR)
+        await until(lambda: len(hub) == 0)
+        client.close()
+
+
+async def test_a_client_that_takes_only_a_part_of_what_was_left_for_it_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sinks, "LINGER_S", 0.3)
+    async with stream_door(tmp_path, plain_asgi=False) as (house, hub, server):
+        client = connect_and_never_read(server.port, "/v1/stream?channel=a")
+        client.setblocking(False)
+        await until(lambda: len(hub) == 1)
+        [reader] = hub.readers()
+        sink = reader._sink
+        transport = sink._transport  # type: ignore[attr-defined]
+        while not sink.full:
+            await append(house, b"x" * 10_000)
+        reader.end()
+        # Until the transport says that it could be written to again, and no further.
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(PATIENCE_S):
+            while sink.full:
+                await loop.sock_recv(client, 1024)
+        waiting = transport.get_write_buffer_size()
+        await until(lambda: sink._reader is None)  # type: ignore[attr-defined]
+        assert waiting > 0
         client.close()
 
 

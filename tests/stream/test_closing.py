@@ -112,6 +112,22 @@ async def test_a_stream_of_several_channels_ends_with_the_last_and_one_with_a_pa
     assert (pattern.seqs, mixed.seqs) == ([1, 4], [1, 2, 3])
 
 
+async def test_a_channel_that_closed_while_its_reader_was_behind_counts_when_the_feed_has_forgotten_it(
+    small_rig: Rig,
+) -> None:
+    sink = small_rig.open("a", "b")
+    await small_rig.publish("a")
+    sink.limit = 1
+    await close(small_rig, "a")
+    widen(sink)
+    await small_rig.settled(sink)
+    assert sink.reader is not None
+    assert sink.reader.mode is Mode.LIVE
+    await small_rig.publish("c", count=20)
+    await close(small_rig, "b")
+    assert (told(sink), sink.closed) == ([("closed", 23)], True)
+
+
 async def test_one_event_may_close_all_channels_of_a_stream(rig: Rig) -> None:
     sink = rig.open("a", "b")
     await close(rig, "a", "b")

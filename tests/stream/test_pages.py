@@ -116,3 +116,18 @@ async def test_what_is_kept_is_bounded_in_bytes_and_goes_by_itself(
             assert pages._bytes <= MAX_KEPT_BYTES
         await until(lambda: not pages._kept)
         assert pages._bytes == 0
+
+
+async def test_what_is_read_while_something_of_it_is_erased_is_neither_kept_nor_given_to_newcomers(
+    tmp_path: Path,
+) -> None:
+    async with rig_on(tmp_path, max_entries=8, make=Counting) as rig:
+        await rig.publish(count=50)
+        pages = Pages(rig.store)
+        early = asyncio.create_task(pages.after(ALL, 3))
+        await until(lambda: reads_of(rig) == 1)
+        pages.forget()
+        later, _ = await asyncio.gather(pages.after(ALL, 3), early)
+        assert later is not early.result()
+        assert await pages.after(ALL, 3) is later
+        assert reads_of(rig) == 2

@@ -97,9 +97,18 @@ class TransportSink(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.full = False
+        if self._transport.is_closing():
+            # The last words have their time, whatever part of them was taken.
+            return
         self._set_timer(None)
-        if self._reader is not None and not self._transport.is_closing():
+        if self._reader is not None:
             self._reader.resume()
+
+    def eof_received(self) -> None:
+        """The client has left. The transport closes once it has sent what waits, which a client that only stopped
+        sending, and reads nothing, would put off for ever.
+        """
+        self._set_timer(LINGER_S)
 
     def data_received(self, data: bytes) -> None:
         self._input += len(data)

@@ -63,6 +63,11 @@ class Effects:
         newest = max(floors, default=0)
         return Lost(seq=newest, why="deleted") if newest > after else None
 
+    def closed(self, subscription: Subscription) -> dict[str, int]:
+        """Those of its channels that an event in memory has closed, with the seq of that event."""
+        found = ((channel, self._ends.get((subscription.tenant, channel))) for channel in subscription.channels)
+        return {channel: end for channel, end in found if end is not None} if self._ends else {}
+
     def still_closed(self, tenant: str, known: Mapping[str, int]) -> dict[str, int]:
         """Those of the ends that a reader knows of which no deletion has undone."""
         return {channel: end for channel, end in known.items() if self._floors.get((tenant, channel), 0) < end}

@@ -79,11 +79,15 @@ class Pages:
 
     async def _read_and_keep(self, key: tuple[Query, int]) -> SharedPage:
         query, start = key
+        is_current = False
         try:
             page = await self._read(query, start, PAGE)
         finally:
-            del self._reading[key]
-        self._keep(query, page)
+            if self._reading.get(key) is asyncio.current_task():
+                is_current = True
+                del self._reading[key]
+        if is_current:
+            self._keep(query, page)
         return page
 
     async def _read(self, query: Query, after: int, limit: int) -> SharedPage:
@@ -108,7 +112,8 @@ class Pages:
         asyncio.get_running_loop().call_later(KEEP_S, self._drop, query, page)
 
     def forget(self) -> None:
-        """Keep nothing that was read before now."""
+        """Keep nothing that was read before now, and give nothing to newcomers that is being read."""
+        self._reading = {}
         self._kept = {}
         self._bytes = 0
 

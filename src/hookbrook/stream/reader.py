@@ -284,6 +284,9 @@ class Reader:
         effects = self._home.feed.effects
         if effects:
             self._hear_of(effects.lost(self.subscription, self.cursor))
+            # Kept, since the feed may have forgotten it when the last of several channels is closed.
+            if closed := effects.closed(self.subscription):
+                self._standing = replace(self._standing, closed={**self._standing.closed, **closed})
         for _ in range(STEP_BLOCKS):
             stretch = self._home.feed.after(self.cursor, self.subscription)
             if stretch is None:
