@@ -386,6 +386,52 @@ async def test_a_hundred_megabytes_of_head_are_refused_early_and_never_kept(
     assert response.status in (414, 431)
 
 
+@pytest.mark.parametrize("more", [b"", b"Connection: close\r\n"], ids=["kept alive", "closing"])
+@pytest.mark.parametrize("in_pieces", [False, True], ids=["at once", "in pieces"])
+async def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(
+    net: "Net", eventually: Eventually, more: bytes, in_pieces: bool
+) -> None:
+    ended = asyncio.Event()
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(100 if in_pieces else 1):
+            await send(
+                {"type": "http.response.body", "body": bytes(80_000 if in_pieces else 8_000_000), "more_body": True}
+            )
+        await send({"type": "http.response.body", "body": b""})
+        ended.set()
+
+    server = await net.serve(app, limits=Limits(stalled_s=0.2))
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(b"GET /x HTTP/1.1\r\n" + HOST + more + b"\r\n")
+        await eventually(lambda: server.connections == 1)
+        await eventually(lambda: server.connections == 0)
+        await eventually(ended.is_set)
+
+
+async def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(net: "Net") -> None:
+    size = 2_000_000
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await answer(send, bytes(size))
+
+    server = await net.serve(app, limits=Limits(stalled_s=0.3))
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        client.setblocking(False)
+        await loop.sock_connect(client, ("127.0.0.1", server.port))
+        await loop.sock_sendall(client, b"GET /x HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
+        read = 0
+        while piece := await loop.sock_recv(client, 64 * 1024):
+            read += len(piece)
+            await asyncio.sleep(0.02)
+    assert read > size
+
+
 # ---- time
 
 HURRY = Limits(head_s=0.2, keep_alive_s=0.2, body_grace_s=0.2, body_idle_s=0.4, body_rate=1000.0, linger_s=0.2)

@@ -544,7 +544,7 @@ async def test_a_client_that_takes_only_a_part_of_what_was_left_for_it_is_cut_of
             while sink.full:
                 await loop.sock_recv(client, 1024)
         waiting = transport.get_write_buffer_size()
-        await until(lambda: sink._reader is None)  # type: ignore[attr-defined]
+        await until(lambda: sink._reader is None)
         assert waiting > 0
         client.close()
 

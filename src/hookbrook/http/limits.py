@@ -35,6 +35,9 @@ class Limits:
     #: How long after a refusal the rest of the request is read and thrown away. Closing on unread bytes makes the
     #: kernel send a reset, which can overtake the refusal, and the client never learns why.
     linger_s: float = 2.0
+    #: A client that takes nothing of what waits for it in so long is cut off. A response of megabytes, and the task of
+    #: its request, would otherwise stay for as long as somebody keeps a socket open that he does not read.
+    stalled_s: float = 60.0
 
     def check_head(self, url: bytes, headers: Sized, *, size: int) -> None:
         """Raise `UrlTooLong` or `HeadersTooLarge` for a head, or the part of it that has come; `size` in bytes."""

@@ -100,6 +100,8 @@ class Protocol(HttpToolsProtocol):
         self._pace: Pace | None = None
         self._quiet_bytes = 0
         self._deadline = Deadline(self.loop, self._too_late)
+        #: Cuts a client off that takes nothing of what waits for it.
+        self._stall: asyncio.TimerHandle | None = None
 
     @property
     def preamble(self) -> bytes:
@@ -120,6 +122,7 @@ class Protocol(HttpToolsProtocol):
         if not self.connections:
             self.server_state.emptied.set()
         self._deadline.end()
+        self._unwatch()
         if self.active is not None:
             self._record(self.active, CLIENT_CLOSED)
             self.active.lose()
@@ -134,6 +137,7 @@ class Protocol(HttpToolsProtocol):
         how nearly all readers of streams leave; nothing else would tell before the next heartbeat.
         """
         if self._deaf or self._phase != BETWEEN or self.active is None or self.active.response_started:
+            self._watch_rest()
             return False
         self.cycle.keep_alive = False
         return True
@@ -151,7 +155,37 @@ class Protocol(HttpToolsProtocol):
         if self.active is not None:
             self.cycle.keep_alive = False
         elif self._phase == BETWEEN and not self._deaf:
-            self.transport.close()
+            self._close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_rest()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._unwatch()
+
+    def _close(self) -> None:
+        """Close once the client has taken what waits for it."""
+        self.transport.close()
+        self._watch_rest()
+
+    def _watch_rest(self) -> None:
+        if self._stall is None and (size := self.transport.get_write_buffer_size()):
+            self._stall = self.loop.call_later(self.limits.stalled_s, self._judge_rest, size)
+
+    def _judge_rest(self, before: int) -> None:
+        self._stall = None
+        if self.transport.get_write_buffer_size() >= before:
+            self.transport.abort()
+        else:
+            self._watch_rest()
+
+    def _unwatch(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
 
     # ---- the parser's side
 
@@ -324,7 +358,7 @@ class Protocol(HttpToolsProtocol):
             if exchange.more_body:
                 self._linger()
             else:
-                self.transport.close()
+                self._close()
         elif self.waiting:
             self.active = self._unstarted = self.waiting.popleft()
             self._start_active()
@@ -357,6 +391,7 @@ class Protocol(HttpToolsProtocol):
         if not self.connections:
             self.server_state.emptied.set()
         self._deadline.end()
+        self._unwatch()
         self.server_state.total_requests += 1
         # These point back here in circles, and would stay until the collector looks: kilobytes for each stream.
         self.cycle = self.parser = None  # type: ignore[assignment]
@@ -465,7 +500,7 @@ class Protocol(HttpToolsProtocol):
         else:
             # Also of a connection that never said a word: browsers open such in advance, and would take a 408 on it
             # for the answer to the request that they send next.
-            self.transport.close()
+            self._close()
 
     def _judge_head_time(self, now: float) -> None:
         if self.flow.read_paused:
