@@ -21,8 +21,10 @@ PAGE = 256
 ROUND = 64
 #: How long a page is kept for others. A herd comes within seconds; what it was for is in the page cache after that.
 KEEP_S = 2.0
-#: Bytes of events that are kept; beyond it pages go early. One page may have 4 MiB.
-MAX_KEPT_BYTES = 16 * 1024 * 1024
+#: Bytes of events that are kept; beyond it pages go early. One page may have 4 MiB of data.
+MAX_KEPT_BYTES = 64 * 1024 * 1024
+#: What an event takes in memory beside its data, its frame included.
+EVENT_BYTES = 800
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +100,7 @@ class Pages:
             scanned_to=page.scanned_to,
             oldest=page.oldest,
             standing=page.standing,
-            size=sum(len(event.data) + len(event.request or b"") for event in page.events),
+            size=sum(EVENT_BYTES + len(event.data) + len(event.request or b"") for event in page.events),
         )
 
     def _keep(self, query: Query, page: SharedPage) -> None:
