@@ -7,10 +7,6 @@ came first. What a body may weigh is for the doors to say: they read it.
 Counting costs nothing on the common path. Packets reach the parser in slices no longer than a head may be, so that a
 head that begins and ends within one slice is short enough by construction. Only a request that is still incomplete
 after its slice (`_unfinished`) is measured.
-
-`Upgrade` (to h2c, or to a WebSocket) is ignored, as RFC 9110 section 7.8 allows. httptools however takes what follows
-such a head for another protocol and drops the body. So its parser is replaced by a new one that reads the same head
-without the `Upgrade` and then the body; the application sees the headers as they came.
 """
 
 import asyncio
@@ -23,7 +19,6 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
 from hookbrook.errors import BadRequest, MethodNotAllowed, Problem, TooMany
 from hookbrook.http import accesslog
@@ -31,12 +26,9 @@ from hookbrook.http.deadline import Deadline
 from hookbrook.http.exchange import HAND_OVER, RESPOND, Exchange, Shortcut, Taken, encode_problem
 from hookbrook.http.limits import DEFAULT_LIMITS, Limits
 from hookbrook.http.pace import Flow, Pace
-from hookbrook.http.problems import (
-    App,
-    NotImplementedHere,
-    RequestTimeout,
-    VersionNotSupported,
-)
+from hookbrook.http.problems import App, NotImplementedHere, RequestTimeout, VersionNotSupported
+from hookbrook.http.state import State
+from hookbrook.http.upgrade import without_upgrade
 
 #: Where a connection stands within the request that is arriving.
 BETWEEN, HEAD, BODY = range(3)
@@ -46,19 +38,6 @@ CLIENT_CLOSED = 499
 MAX_LOGGED_URL = 200
 
 log = logging.getLogger("hookbrook.http")
-
-
-class State(ServerState):
-    """What the connections of one server share."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        #: Set once the server no longer accepts: every response from then on closes its connection.
-        self.stopping = False
-        #: Set whenever the last connection has gone.
-        self.emptied = asyncio.Event()
-        #: Header lines that every response begins with.
-        self.preamble = b""
 
 
 class Protocol(HttpToolsProtocol):
@@ -212,18 +191,12 @@ class Protocol(HttpToolsProtocol):
             self._read_head_without_upgrade()
 
     def _read_head_without_upgrade(self) -> None:
-        headers = self.headers
-        lines = [self.parser.get_method(), b" ", self.url, b" HTTP/", self.parser.get_http_version().encode(), b"\r\n"]
-        for name, value in headers:
-            if name == b"connection":
-                tokens = [token for token in value.split(b",") if token.strip().lower() != b"upgrade"]
-                lines += (b"connection: ", b",".join(tokens), b"\r\n")
-            elif name != b"upgrade":
-                lines += (name, b": ", value, b"\r\n")
+        headers, version = self.headers, self.parser.get_http_version()
+        head = without_upgrade(self.parser.get_method(), self.url, version, headers)
         self._upgrading = False
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.parser.feed_data(b"".join([*lines, b"\r\n"]))
+        self.parser.feed_data(head)
         self.cycle.scope["headers"][:] = headers
 
     def on_message_begin(self) -> None:

@@ -25,7 +25,8 @@ from hookbrook.errors import ConfigError
 from hookbrook.http.exchange import Shortcut
 from hookbrook.http.limits import DEFAULT_LIMITS, Limits
 from hookbrook.http.problems import App
-from hookbrook.http.protocol import Protocol, State
+from hookbrook.http.protocol import Protocol
+from hookbrook.http.state import State
 
 log = logging.getLogger("hookbrook.http")
 
