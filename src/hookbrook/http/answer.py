@@ -1,7 +1,8 @@
 """A whole response at once, for the doors that know it at once.
 
-ASGI sends a response as two messages, which are two system calls and, for the hot doors, a fifth of all that a request
-costs. Our own connection takes both in one call (`exchange.RESPOND`); any other server gets the two messages.
+ASGI sends a response as two messages, which are two system calls, and for the hot doors those are a good part of all
+that a request costs. Our own connection takes both in one call (`exchange.RESPOND`); any other server gets the two
+messages.
 """
 
 from hookbrook.http.exchange import RESPOND
