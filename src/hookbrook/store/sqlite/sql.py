@@ -45,8 +45,9 @@ def sql(name: str) -> str:
 
 
 @cache
-def _many(name: str, rows: int, width: int) -> str:
-    row = "(" + ", ".join("?" * width) + ")" if width > 1 else "?"
+def _many(name: str, rows: int, filled: tuple[bool, ...]) -> str:
+    marks = ", ".join("?" if is_filled else "NULL" for is_filled in filled)
+    row = f"({marks})" if len(filled) > 1 else marks
     return sql(name).replace("{rows}", ", ".join([row] * rows))
 
 
@@ -65,9 +66,25 @@ def execute_rows(connection: sqlite3.Connection, name: str, rows: Sequence[Row])
     """Run the statement over all rows, in as few steps as possible; returns what it selects, if it selects."""
     found: list[Any] = []
     for piece in chunks(rows):
-        statement = _many(name, len(piece), len(piece[0]))
-        found += connection.execute(statement, tuple(chain.from_iterable(piece))).fetchall()
+        columns = [_cheap(column) for column in zip(*piece, strict=True)]
+        filled = tuple(column is not None for column in columns)
+        values = zip(*(column for column in columns if column is not None), strict=True)
+        found += connection.execute(_many(name, len(piece), filled), tuple(chain.from_iterable(values))).fetchall()
     return found
+
+
+def _cheap(column: Sequence[object]) -> Sequence[object] | None:
+    """The same values as sqlite3 binds them fastest; None if all of them are NULL, which then stands in the statement.
+
+    It asks for every None and bytes whether somebody has registered an adapter, which costs more than the insert of
+    the whole row; a bytearray is bound as it is.
+    """
+    first = column[0]
+    if first is None and column.count(None) == len(column):
+        return None
+    if type(first) is bytes:
+        return [bytearray(value) if type(value) is bytes else value for value in column]
+    return column
 
 
 def execute_values(connection: sqlite3.Connection, name: str, values: Sequence[object]) -> list[Any]:
