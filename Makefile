@@ -58,7 +58,7 @@ clean: ## remove all that these verbs have made
 # Holds all of requirements/run.txt at the same versions (tests/test_house.py says so), hence the second stamp.
 .venv/.test: requirements/test.txt .venv/.python
 	@echo "Installing what Hookbrook runs on and is tested with …"
-	@$(PIP_INSTALL) --require-hashes -r requirements/test.txt
+	@scripts/install-locked.sh
 	@touch .venv/.run $@
 
 # Editable, without isolation and dependencies: all of them, and the build backend, came from the lock file.
