@@ -12,6 +12,9 @@ VENV := .venv/bin/python
 PIP_INSTALL := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV) -m pip install --quiet
 NODE_PACKAGES := $(if $(wildcard tests/node/package.json),tests/node/node_modules/.installed)
 
+# The tests start Hookbrook some hundred times; without bytecode each start would compile all of it anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test check bench lock clean
 # The stamps below are written in an order that matters, and there is nothing to gain from overlapping them.
 .NOTPARALLEL:
