@@ -35,7 +35,7 @@ test: .venv/.test .venv/.package $(NODE_PACKAGES) ## run every test (some of the
 check: .venv/.test .venv/.package ## judge format, lint and types
 	$(VENV) -m ruff format --check .
 	$(VENV) -m ruff check .
-	$(VENV) -m mypy
+	$(VENV) -m mypy --num-workers $(JOBS)
 
 bench: .venv/.test .venv/.package ## measure what is published, each figure beside its peer and its limit
 	$(VENV) benchmarks/run.py $(ARGS)
