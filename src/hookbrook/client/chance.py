@@ -10,7 +10,7 @@ _random = secrets.SystemRandom()
 
 def fresh_id(prefix: str) -> str:
     """A time-ordered id of now, such as `evt_01j9…`."""
-    return new_id(prefix, time.time_ns() // 1000, secrets.token_bytes(10))
+    return new_id(prefix, time.time_ns() // 1000, secrets.token_bytes(16))
 
 
 def jitter() -> float:

@@ -10,8 +10,8 @@ from functools import lru_cache
 from hookbrook.errors import Invalid
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-#: Every pair of characters, so that 130 bits take 13 look-ups.
-_PAIRS = tuple(a + b for a in ALPHABET for b in ALPHABET)
+#: The character for a byte: for its lowest five bits.
+_CHARACTERS = ALPHABET.encode() * 8
 
 #: Long enough for a UUID with a prefix, a Slack or Stripe id, or a URN; short enough for an index.
 MAX_ID_LENGTH = 256
@@ -25,21 +25,15 @@ def new_id(prefix: str, now_us: int, random: bytes) -> str:
     Args:
         prefix: without the underscore, e.g. `evt`.
         now_us: microseconds since the Unix epoch; only its milliseconds are kept.
-        random: at least 10 random bytes.
+        random: at least 16 random bytes, of which five bits each are kept: that is far cheaper than cutting 80 bits up.
     """
-    # Two halves of 40 bits, because numbers of one machine word are several times cheaper to shift.
-    high, low = int.from_bytes(random[:5], "big"), int.from_bytes(random[5:10], "big")
-    pairs = _PAIRS
-    return (
-        f"{_head(prefix, now_us // 1000)}{pairs[high >> 30]}{pairs[high >> 20 & 1023]}{pairs[high >> 10 & 1023]}"
-        f"{pairs[high & 1023]}{pairs[low >> 30]}{pairs[low >> 20 & 1023]}{pairs[low >> 10 & 1023]}{pairs[low & 1023]}"
-    )
+    return _head(prefix, now_us // 1000) + random[:16].translate(_CHARACTERS).decode()
 
 
 @lru_cache(maxsize=16)
 def _head(prefix: str, ms: int) -> str:
     """The part that all ids of a millisecond share."""
-    return f"{prefix}_" + "".join(_PAIRS[ms >> shift & 1023] for shift in (40, 30, 20, 10, 0))
+    return f"{prefix}_" + "".join(ALPHABET[ms >> shift & 31] for shift in range(45, -1, -5))
 
 
 def check_id(field: str, value: str) -> str:

@@ -119,10 +119,10 @@ class Press:
         """One event in JSON; `field` is put before the names in errors (`[3].`), `id` is used if it has none itself."""
         if (item.channel is None) == (item.channels is None):
             raise Invalid.of(f"{field}channel", "say either channel or channels")
-        channels = check_channels(
-            f"{field}channel" if item.channels is None else f"{field}channels",
-            [item.channel] if item.channel is not None else item.channels or [],
-        )
+        if item.channel is not None:
+            channels: tuple[str, ...] = (check_name(f"{field}channel", item.channel),)
+        else:
+            channels = check_channels(f"{field}channels", item.channels or [])
         content_type, kind, data = _content(item, field)
         time = None if item.time is None else parse_time(item.time, f"{field}time")
         chosen = id if item.id is None else item.id

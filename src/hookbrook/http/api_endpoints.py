@@ -66,7 +66,7 @@ class Endpoints:
         now = self._gateway.clock()
         repeatable = idempotent_id(request, admin, "ep", tenant)
         endpoint = Endpoint(
-            id=repeatable or new_id("ep", now, self._gateway.random(10)),
+            id=repeatable or new_id("ep", now, self._gateway.random(16)),
             **_fields(body, tenant),
             secrets=(body.secret or new_secret(self._gateway.random),),
             created=now,

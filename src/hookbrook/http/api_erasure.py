@@ -71,7 +71,7 @@ class Erasure:
         if job is None:
             now = self._gateway.clock()
             job = Job(
-                id=new_id("job", now, self._gateway.random(10)),
+                id=new_id("job", now, self._gateway.random(16)),
                 tenant=tenant,
                 kind=JobKind.ERASE,
                 end=(await self._store.bounds()).tail,

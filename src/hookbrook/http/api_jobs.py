@@ -119,7 +119,7 @@ class Jobs:
     async def _made(self, body: JobIn, tenant: str, job_id: str | None) -> Job:
         now = self._gateway.clock()
         job = Job(
-            id=job_id or new_id("job", now, self._gateway.random(10)),
+            id=job_id or new_id("job", now, self._gateway.random(16)),
             tenant=tenant,
             kind=JobKind(body.kind),
             endpoint_id=body.endpoint_id,

@@ -84,7 +84,7 @@ class Sources:
         repeatable = idempotent_id(request, admin, "src", tenant)
         made = new_secret(self._gateway.random) if body.provider in SECRET_IS_OURS and not body.secrets else None
         source = Source(
-            id=repeatable or new_id("src", now, self._gateway.random(10)),
+            id=repeatable or new_id("src", now, self._gateway.random(16)),
             **_fields(body, tenant, (made,) if made else tuple(body.secrets)),
             created=now,
             updated=now,

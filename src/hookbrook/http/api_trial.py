@@ -69,7 +69,7 @@ class Trial:
         limit = self._gateway.settings.max_event_bytes
         if len(data) > limit:
             raise Invalid.of("data", f"may have at most {limit} bytes (max_event_bytes)")
-        event_id = new_id("evt", now, self._gateway.random(10))
+        event_id = new_id("evt", now, self._gateway.random(16))
         return NewEvent(
             id=event_id,
             channels=(TRIALS,),

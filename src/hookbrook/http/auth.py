@@ -292,7 +292,7 @@ class Auth:
             exp=expires // 1_000_000,
             iat=now // 1_000_000,
             sub=request.sub,
-            jti=new_id("tok", now, os.urandom(10)),
+            jti=new_id("tok", now, os.urandom(16)),
             key=principal.subject if principal.kind == "key" else None,
             tenant=tenant,
             subscribe=request.subscribe,
@@ -328,7 +328,7 @@ def new_key(
     """A fresh key's text, which is nowhere kept, and the record of it."""
     text = PREFIX + os.urandom(RANDOM_BYTES).hex()
     return text, ApiKey(
-        id=id or new_id("key", now, os.urandom(10)),
+        id=id or new_id("key", now, os.urandom(16)),
         tenant=tenant,
         hash=hash_key(text),
         hint=text[-4:],

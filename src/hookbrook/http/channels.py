@@ -43,7 +43,7 @@ class Channels:
 
     def _deletion(self, tenant: str, channel: str) -> NewEvent:
         now = self._gateway.clock()
-        event_id = new_id("evt", now, self._gateway.random(10))
+        event_id = new_id("evt", now, self._gateway.random(16))
         return NewEvent(
             id=event_id,
             channels=(channel,),

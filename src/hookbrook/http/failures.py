@@ -144,7 +144,7 @@ def _record(failed: Failed, finding: Finding, masked: frozenset[bytes], random: 
     request, verdict = failed.case.request, failed.case.verdict
     query = request.query.decode("latin-1")
     return Failure(
-        id=new_id("fail", failed.arrived, random(10)),
+        id=new_id("fail", failed.arrived, random(16)),
         source_id=failed.source_id,
         time=failed.arrived,
         reason=str(verdict.reason),

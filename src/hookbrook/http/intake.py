@@ -153,7 +153,7 @@ class Intake:
             channel = self._channel.name_for(request)
         else:
             channel = source.name
-        event_id = new_id("evt", arrival.at, self._random(10))
+        event_id = new_id("evt", arrival.at, self._random(16))
         return NewEvent(
             id=event_id,
             channels=(channel,),

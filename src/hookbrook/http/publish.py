@@ -372,7 +372,7 @@ def press_for(gateway: Gateway, principal: Principal) -> Press:
     return Press(
         tenant=principal.tenant,
         now=now,
-        fresh_id=lambda: new_id("evt", now, random(10)),
+        fresh_id=lambda: new_id("evt", now, random(16)),
         max_event_bytes=gateway.settings.max_event_bytes,
         judge=gateway.schemas.judge if gateway.catalog.validated else None,
     )

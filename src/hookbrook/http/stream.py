@@ -110,7 +110,7 @@ class Stream:
     def _connection(self, scope: Scope, principal: Principal, tenant: str, address: str) -> Connection:
         now = self._gateway.clock()
         return Connection(
-            id=new_id("con", now, self._gateway.random(10)),
+            id=new_id("con", now, self._gateway.random(16)),
             tenant=tenant,
             kind=principal.kind,
             subject=principal.subject,

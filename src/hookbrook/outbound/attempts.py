@@ -47,7 +47,7 @@ class Attempts:
         started = self._wall()
         begun = self._timers.time()
         endpoint = lane.endpoint
-        attempt_id = new_id("att", started, self._rng.randbytes(10))
+        attempt_id = new_id("att", started, self._rng.randbytes(16))
         result: Result
         try:
             result = await self._fetch.send(await self._request(lane, owed, started // _US, attempt_id))

@@ -174,7 +174,7 @@ class Runner:
         page = await self._store.read(query, after=position, limit=_limit(job))
         now = self._clock()
         owe = [
-            (event.seq, NewDelivery(id=new_id("dlv", now, self._rng.randbytes(10)), endpoint_id=endpoint.id))
+            (event.seq, NewDelivery(id=new_id("dlv", now, self._rng.randbytes(16)), endpoint_id=endpoint.id))
             for event in page.events
             if event.seq <= job.end
             and job.narrows_to(event.channels, event.type)

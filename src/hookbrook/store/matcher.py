@@ -84,7 +84,7 @@ class Matcher:
 
     def _delivery(self, event: NewEvent, endpoint: Endpoint, *, failed: str | None = None) -> NewDelivery:
         return NewDelivery(
-            id=new_id("dlv", self._clock(), self._random(10)),
+            id=new_id("dlv", self._clock(), self._random(16)),
             endpoint_id=endpoint.id,
             held=not endpoint.enabled,
             line=endpoint.line_of(event.channels[0]),

@@ -20,6 +20,8 @@ from hookbrook.store.sqlite.sql import Row, execute_rows, sql
 from hookbrook.store.sqlite.writer import AppendJob
 
 Key = tuple[str, str, str]
+#: An event, what it owes, and its seq.
+Numbered = tuple[NewEvent, Sequence[NewDelivery], int]
 
 
 class Batch(msgspec.Struct, kw_only=True, gc=False):
@@ -188,10 +190,11 @@ class _Rows:
 
     def add(self, batch: Batch, seen: dict[Key, tuple[int, str, bytes]]) -> list[Appended]:
         """All events of the batch, or none of them: raises `BatchConflict` and leaves everything as it was."""
-        if len(batch.events) == 1 and batch.events[0].fresh and not self._closed and not batch.events[0].effect:
-            # Nothing can speak against it, and most appends are such.
-            return [self._add_fresh(batch.events[0], batch.owed[0], seen)]
-        results, fresh, self._closed = self._judge(batch, seen)
+        if self._closed or not all(event.fresh and not event.effect for event in batch.events):
+            results, fresh, self._closed = self._judge(batch, seen)
+        else:
+            # Nothing can speak against them, and most appends are such.
+            results, fresh = self._number(batch)
         for event, deliveries, seq in fresh:
             seen[_key(event)] = (seq, event.id, event.digest)
             self._add_event(event, seq)
@@ -200,21 +203,17 @@ class _Rows:
         self.tail += len(fresh)
         return results
 
-    def _add_fresh(
-        self, event: NewEvent, owed: Sequence[NewDelivery], seen: dict[Key, tuple[int, str, bytes]]
-    ) -> Appended:
-        self.tail = seq = self.tail + 1
-        seen[_key(event)] = (seq, event.id, event.digest)
-        self._add_event(event, seq)
-        for delivery in owed:
-            self._add_delivery(delivery, event.tenant, seq)
-        return Appended(id=event.id, seq=seq, epoch=self.epoch)
+    def _number(self, batch: Batch) -> tuple[list[Appended], list[Numbered]]:
+        seqs = range(self.tail + 1, self.tail + 1 + len(batch.events))
+        epoch = self.epoch
+        results = [Appended(id=event.id, seq=seq, epoch=epoch) for event, seq in zip(batch.events, seqs, strict=True)]
+        return results, list(zip(batch.events, batch.owed, seqs, strict=True))
 
     def _judge(
         self, batch: Batch, seen: dict[Key, tuple[int, str, bytes]]
-    ) -> tuple[list[Appended], list[tuple[NewEvent, Sequence[NewDelivery], int]], set[Name]]:
+    ) -> tuple[list[Appended], list[Numbered], set[Name]]:
         results: list[Appended] = []
-        fresh: list[tuple[NewEvent, Sequence[NewDelivery], int]] = []
+        fresh: list[Numbered] = []
         within: dict[Key, tuple[int, str, bytes]] = {}
         closed = self._closed
         for index, (event, deliveries) in enumerate(zip(batch.events, batch.owed, strict=True)):
