@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -35,7 +36,10 @@ PROGRAMS = (
 
 
 def pytest_configure() -> None:
-    """Let a plain `pytest` see the programs that `make test` sees."""
+    """Let a plain `pytest` see the programs that `make test` sees, and a busy machine take its time."""
+    # A test that must be quick says how quick; a deadline for each example only finds out what else is running.
+    settings.register_profile("hookbrook", parent=settings.default, deadline=None)
+    settings.load_profile("hookbrook")
     for program in PROGRAMS:
         if not os.environ.get(program.variable):
             environment = {name: value for name, value in os.environ.items() if name != program.variable}
