@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from hookbrook.core.addresses import Rule, parse_rules
@@ -20,7 +20,6 @@ from hookbrook.core.channel import check_patterns
 from hookbrook.core.declared import nearest, read_endpoints, read_sources, read_types
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.eventtype import EventType
-from hookbrook.core.issuer import Issuer, read_issuers
 from hookbrook.core.proxy import Proxy, parse_proxy
 from hookbrook.core.registration import check_public_url
 from hookbrook.core.retention import Rule as RetentionRule
@@ -28,6 +27,9 @@ from hookbrook.core.retention import read_rules
 from hookbrook.core.source import Source
 from hookbrook.core.units import format_duration, format_size, parse_duration, parse_size
 from hookbrook.errors import ConfigError, Invalid
+
+if TYPE_CHECKING:
+    from hookbrook.core.issuer import Issuer
 
 PREFIX = "HOOKBROOK_"
 FILE_NAME = "hookbrook.toml"
@@ -279,7 +281,7 @@ class Settings:
     sources: tuple[Source, ...] = field(default=(), repr=False)
     endpoints: tuple[Endpoint, ...] = field(default=(), repr=False)
     types: tuple[EventType, ...] = field(default=(), repr=False)
-    issuers: tuple[Issuer, ...] = field(default=(), repr=False)
+    issuers: "tuple[Issuer, ...]" = field(default=(), repr=False)
     #: Declared there too: what is kept of single channels.
     retention: tuple[RetentionRule, ...] = ()
     #: `[providers.NAME]` as it stands in the file; `inbound.providers.load` reads it.
@@ -433,8 +435,17 @@ def _with_declared(settings: Settings, document: Mapping[str, Any], environ: Map
         providers=providers,
         types=read_types(document.get("types", [])),
         retention=read_rules(document.get("retention", [])),
-        issuers=read_issuers(document.get("issuers", []), environ, settings.folder, allowed=settings.allow_rules),
+        issuers=_read_issuers(document.get("issuers", []), environ, settings),
     )
+
+
+def _read_issuers(tables: object, environ: Mapping[str, str], settings: Settings) -> "tuple[Issuer, ...]":
+    if tables == []:
+        return ()
+    # Imported late: this module gives `serve` its flags, so every verb loads it, and none but `serve` reads tokens.
+    from hookbrook.core.issuer import read_issuers
+
+    return read_issuers(tables, environ, settings.folder, allowed=settings.allow_rules)
 
 
 def _check_together(settings: Settings) -> Settings:

@@ -5,14 +5,16 @@ import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 from msgspec import Raw
 
-from hookbrook import Event, Hookbrook, Reset
 from hookbrook.cli.connection import AsJson, Key, Url, connect, fail, show
 from hookbrook.core.event import is_json, is_utf8
+
+if TYPE_CHECKING:
+    from hookbrook import Event, Hookbrook, Reset
 
 
 def publish(
@@ -114,18 +116,18 @@ def tail(
 
 
 def _follow(
-    brook: Hookbrook, channels: list[str], types: list[str], last: int | None, since: str | None, after: str | None
-) -> Iterator[Event]:
+    brook: "Hookbrook", channels: list[str], types: list[str], last: int | None, since: str | None, after: str | None
+) -> Iterator["Event"]:
     stream = brook.stream(*channels, types=types, last=last, since=since, after=after, on_reset=_say_reset)
     with stream:
         yield from stream
 
 
-def _say_reset(reset: Reset) -> None:
+def _say_reset(reset: "Reset") -> None:
     print(f"--- {reset} ---", file=sys.stderr, flush=True)
 
 
-def _line(event: Event) -> str:
+def _line(event: "Event") -> str:
     data = event.data
     if isinstance(data, bytes):
         shown = f"<{len(data)} bytes of {event.content_type}>"
@@ -136,7 +138,7 @@ def _line(event: Event) -> str:
     return f"{event.time.astimezone():%H:%M:%S}  {event.channels[0]}  {event.type}  {shown}"
 
 
-def _as_json(event: Event) -> str:
+def _as_json(event: "Event") -> str:
     facts = {
         "id": event.id,
         "channels": list(event.channels),

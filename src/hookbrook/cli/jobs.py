@@ -1,12 +1,14 @@
 """`hookbrook jobs`: work over many events or deliveries, which outlasts a restart; and `hookbrook endpoints replay`."""
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hookbrook import Hookbrook
 from hookbrook.cli.connection import AsJson, Key, Limit, Tenant, Url, connect, path, show, show_table, take
+
+if TYPE_CHECKING:
+    from hookbrook import Hookbrook
 
 app = typer.Typer(name="jobs", help="Send again over a range of time, and see how far it got.", no_args_is_help=True)
 
@@ -96,7 +98,7 @@ def _narrowed(
     }
 
 
-def report(brook: Hookbrook, job: dict[str, Any], *, wait: bool, as_json: bool) -> None:
+def report(brook: "Hookbrook", job: dict[str, Any], *, wait: bool, as_json: bool) -> None:
     while wait and job["status"] == "running":
         time.sleep(POLL_S)
         job = brook.request("GET", path("jobs", job["id"]))
