@@ -371,6 +371,8 @@ async def test_a_hundred_megabytes_of_head_are_refused_early_and_never_kept(
     net: "Net", echo: App, start: bytes, more: bytes, resident_bytes: Callable[[], int]
 ) -> None:
     client = await net.connect(await net.serve(echo))
+    # Reads while we send: once a send has failed, asyncio's reader gives away no more of what it holds.
+    answered = asyncio.create_task(client.response())
     before = peak = resident_bytes()
     await client.send(start)
     sent = 0
@@ -382,8 +384,7 @@ async def test_a_hundred_megabytes_of_head_are_refused_early_and_never_kept(
     except ConnectionError:
         pass  # the server has waited long enough
     assert peak - before < 8_000_000
-    response = await client.response()
-    assert response.status in (414, 431)
+    assert (await answered).status in (414, 431)
 
 
 @pytest.mark.parametrize("more", [b"", b"Connection: close\r\n"], ids=["kept alive", "closing"])
