@@ -5,8 +5,8 @@
 PYTHON ?= python3
 # Handed on to the program behind the verb: make test ARGS="tests/core -k cursor"
 ARGS ?=
-# How many tests run at once.
-JOBS ?= 2
+# How many tests run at once: one more than there are cores, since most wait for a process or a socket; eight suffice.
+JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 8 ? cores + 1 : 8)))
 
 VENV := .venv/bin/python
 PIP_INSTALL := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV) -m pip install --quiet
@@ -30,7 +30,7 @@ test: .venv/.test .venv/.package $(NODE_PACKAGES) ## run every test (some of the
 	@HOOKBROOK_CHROMIUM=$$(scripts/chromium.sh) || exit 1; export HOOKBROOK_CHROMIUM; \
 	HOOKBROOK_FIREFOX=$$(scripts/program.sh firefox-esr firefox-esr) || exit 1; export HOOKBROOK_FIREFOX; \
 	HOOKBROOK_NGINX=$$(scripts/program.sh nginx nginx) || exit 1; export HOOKBROOK_NGINX; \
-	$(VENV) -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	$(VENV) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/.test .venv/.package ## judge format, lint and types
 	$(VENV) -m ruff format --check .

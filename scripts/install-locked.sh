@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 # The pin with its hashes, which are the indented lines that follow.
 awk '/^[^ ]/ { wanted = /^uv==/ } wanted' "$lock" >"$pin"
 "$python" -m pip install --quiet --no-compile --require-hashes -r "$pin"
-if ! "$python" -m uv pip install --quiet --python "$python" --require-hashes -r "$lock"; then
+if ! "$python" -m uv pip install --quiet --python "$python" --compile-bytecode --require-hashes -r "$lock"; then
     echo "uv could not, so pip does it, which takes longer …" >&2
-    "$python" -m pip install --quiet --no-compile --require-hashes -r "$lock"
+    "$python" -m pip install --quiet --require-hashes -r "$lock"
 fi

@@ -48,7 +48,14 @@ def pytest_configure() -> None:
             os.environ[program.variable] = found.stdout.strip()
 
 
+#: Folders whose files take longest, longest first.
+LONG = ("crash", "docs", "browser", "e2e")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Where workers share out whole files, a long one that comes last is waited for by all others.
+    folders = [*LONG, *{item.path.parent.name: None for item in items}]
+    items.sort(key=lambda item: folders.index(item.path.parent.name))
     missing = [program for program in PROGRAMS if not os.environ[program.variable]]
     for item in items:
         for program in missing:
