@@ -35,6 +35,11 @@ PROGRAMS = (
 )
 
 
+# An example takes long when the machine is busy, which says nothing of our code; a test that hangs has its own limit.
+settings.register_profile("unhurried", parent=settings(), deadline=None)
+settings.load_profile("unhurried")
+
+
 def pytest_configure() -> None:
     """Let a plain `pytest` see the programs that `make test` sees, and a busy machine take its time."""
     # A test that must be quick says how quick; a deadline for each example only finds out what else is running.
