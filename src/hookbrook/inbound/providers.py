@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from types import MappingProxyType
 from typing import Any
@@ -24,8 +25,20 @@ def load(declared: Mapping[str, Any] | None = None) -> Mapping[str, Row]:
 
     Raises `ConfigError`, naming the key, at the first row that is not right.
     """
-    text = resources.files("hookbrook.inbound").joinpath("providers.toml").read_text("utf-8")
-    tables = {**tomllib.loads(text), **(declared or {})}
+    return _read_all({**_shipped(), **declared}) if declared else _shipped_rows()
+
+
+@cache
+def _shipped() -> Mapping[str, Any]:
+    return tomllib.loads(resources.files("hookbrook.inbound").joinpath("providers.toml").read_text("utf-8"))
+
+
+@cache
+def _shipped_rows() -> Mapping[str, Row]:
+    return _read_all(_shipped())
+
+
+def _read_all(tables: Mapping[str, Any]) -> Mapping[str, Row]:
     return MappingProxyType({name: _read(name, tables) for name in tables})
 
 
