@@ -12,6 +12,7 @@ import ast
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -116,7 +117,8 @@ class Module:
 def read_modules(root: Path) -> dict[str, Module]:
     """Every module below `root/hookbrook`, by dotted name."""
     paths = {_dotted(path.relative_to(root)): path for path in sorted((root / ROOT).rglob("*.py"))}
-    return {name: _read_module(name, path, frozenset(paths)) for name, path in paths.items()}
+    known = frozenset(paths)
+    return {name: _read_module(name, path, path.read_text("utf-8"), known) for name, path in paths.items()}
 
 
 def _dotted(relative: Path) -> str:
@@ -124,8 +126,9 @@ def _dotted(relative: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _read_module(name: str, path: Path, known: frozenset[str]) -> Module:
-    tree = ast.parse(path.read_text("utf-8"), str(path))
+@cache  # each rule reads all of the source
+def _read_module(name: str, path: Path, text: str, known: frozenset[str]) -> Module:
+    tree = ast.parse(text, str(path))
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     typing_nodes = {id(node) for block in _type_checking_blocks(tree) for node in ast.walk(block)}
     found = [
