@@ -68,10 +68,13 @@ def test_a_wrong_attribute_is_refused_by_name(attributes: dict[str, object], fie
 @example(b'{"a": 1E400}', JSON_TYPE)
 @example(b'"\\ud800"', JSON_TYPE)
 @example(b"\xff", TEXT_TYPE)
+@example(b" 0\n", JSON_TYPE)
 def test_what_is_written_is_read_back_byte_for_byte(data: bytes, label: str) -> None:
+    """But for blanks around JSON, which is a member of a JSON document here: RFC 8259 section 2."""
     before = event(data, label)
     content = content_of(msgspec.json.decode(to_structured(before, channels=before.channels), type=CloudEvent))
-    assert content == Content(content_type=label, kind=before.kind, data=data, time=before.time)
+    kept = data.strip(b" \t\r\n") if before.kind == "json" else data
+    assert content == Content(content_type=label, kind=before.kind, data=kept, time=before.time)
 
 
 def test_only_the_channels_that_may_be_known_are_named() -> None:
