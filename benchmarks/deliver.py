@@ -5,14 +5,24 @@ Limit: a bare aiohttp loop that posts the same body with as many requests in fli
 
 import asyncio
 import json
-import os
 import time
 import urllib.request
 from pathlib import Path
 
 import aiohttp
 import uvloop
-from harness import SECONDS, SERVER_CORE, Outcome, folder, free_port, hookbrook_process, in_turn, process
+from harness import (
+    LOAD_CORE,
+    SECONDS,
+    SERVER_CORE,
+    Outcome,
+    folder,
+    free_port,
+    hookbrook_process,
+    in_turn,
+    pinned,
+    process,
+)
 
 from hookbrook.core.delivery import Attempt, Happening
 from hookbrook.core.delivery import Outcome as Recorded
@@ -39,7 +49,7 @@ def call(port: int, path: str, body: object = None, method: str = "GET") -> dict
 
 
 def received(port: int) -> int:
-    count = call(port, "/")["count"]
+    count = call(port, "/count")["count"]
     assert isinstance(count, int)
     return count
 
@@ -83,8 +93,7 @@ def bare(receiver: int) -> float:
             await asyncio.gather(*(one(session) for _ in range(IN_FLIGHT)))
         return count / (time.perf_counter() - begin)
 
-    os.sched_setaffinity(0, {SERVER_CORE})
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with pinned(SERVER_CORE), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run())
 
 
@@ -130,7 +139,8 @@ def measure() -> Outcome:
         ):
             url = f"http://127.0.0.1:{receiver}/hook"
             call(port, "/v1/endpoints", {"url": url, "concurrency": IN_FLIGHT}, "POST")
-            ours, limit = in_turn(lambda: dispatch(port, receiver), lambda: bare(receiver))
+            with pinned(LOAD_CORE):
+                ours, limit = in_turn(lambda: dispatch(port, receiver), lambda: bare(receiver))
             before, count = written_bytes(pid), received(receiver)
             dispatch(port, receiver)
             written, sent = written_bytes(pid) - before, received(receiver) - count

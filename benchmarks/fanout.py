@@ -5,13 +5,12 @@ Limit: the same 1,000 posts by a bare aiohttp loop on the same core.
 
 import asyncio
 import json
-import os
 import time
 
 import aiohttp
 import uvloop
 from deliver import DATA, call, received
-from harness import SERVER_CORE, Outcome, folder, free_port, hookbrook, in_turn, process
+from harness import LOAD_CORE, SERVER_CORE, Outcome, folder, free_port, hookbrook, in_turn, pinned, process
 
 ENDPOINTS = 1000
 EVENTS = 5
@@ -45,8 +44,7 @@ def bare(receiver: int) -> float:
                 await asyncio.gather(*map(one, range(ENDPOINTS)))
             return EVENTS * ENDPOINTS / (time.perf_counter() - begin)
 
-    os.sched_setaffinity(0, {SERVER_CORE})
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with pinned(SERVER_CORE), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run())
 
 
@@ -59,7 +57,8 @@ def measure() -> Outcome:
         ):
             for number in range(ENDPOINTS):
                 call(port, "/v1/endpoints", {"url": f"http://127.0.0.1:{receiver}/{number}"}, "POST")
-            ours, limit = in_turn(lambda: fan_out(port, receiver), lambda: bare(receiver))
+            with pinned(LOAD_CORE):
+                ours, limit = in_turn(lambda: fan_out(port, receiver), lambda: bare(receiver))
     return Outcome(
         name=f"fanout: one event to {ENDPOINTS:,} endpoints, signed and recorded, {EVENTS} one after the other",
         unit="deliveries/s",

@@ -96,6 +96,17 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """The block runs on that core, so that who only looks on takes nothing from what is measured."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
 def process(*arguments: str, port: int, core: int = SERVER_CORE) -> Iterator[int]:
     """A Python program pinned to a core, ready once its port accepts; ended with the block. Yields its pid."""
     command = [sys.executable, *arguments]

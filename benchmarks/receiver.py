@@ -1,6 +1,7 @@
 """A receiver of webhooks that costs next to nothing: reads requests, answers 204, counts, and notes when each arrived.
 
-`GET /` answers with what it has seen: how many, and the arrival times by `webhook-id`, as JSON.
+`GET /` answers with what it has seen since it was last asked: the arrival times by `webhook-id`, as JSON; `GET /each`
+with all of them where one event goes to many; `GET /count` with how many there were altogether.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 #: Not every benchmark asks for them.
-MAX_EACH = 100_000
+MAX_NOTED = 100_000
 
 
 class Receiver(asyncio.Protocol):
@@ -44,23 +45,27 @@ class Receiver(asyncio.Protocol):
             self._take(head)
 
     def _take(self, head: bytes) -> None:
-        if head.startswith(b"GET /each"):
-            body = json.dumps({"each": Receiver.each}).encode()
-            Receiver.each = []
-            self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
-            return
         if head.startswith(b"GET"):
-            body = json.dumps({"count": Receiver.count, "arrivals": Receiver.arrivals}).encode()
-            Receiver.arrivals = {}
+            body = json.dumps(self._seen(head.split(b" ", 2)[1])).encode()
             self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
             return
         Receiver.count += 1
         if found := _ID.search(head):
             event_id, now = found[1].decode(), time.perf_counter()
-            Receiver.arrivals[event_id] = now
-            if len(Receiver.each) < MAX_EACH:
+            if len(Receiver.arrivals) < MAX_NOTED:
+                Receiver.arrivals[event_id] = now
+            if len(Receiver.each) < MAX_NOTED:
                 Receiver.each.append((event_id, now))
         self._transport.write(ANSWER)
+
+    def _seen(self, path: bytes) -> dict[str, object]:
+        if path == b"/count":
+            return {"count": Receiver.count}
+        if path == b"/each":
+            each, Receiver.each = Receiver.each, []
+            return {"each": each}
+        arrivals, Receiver.arrivals = Receiver.arrivals, {}
+        return {"arrivals": arrivals}
 
 
 async def main(port: int) -> None:
