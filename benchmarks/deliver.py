@@ -55,7 +55,7 @@ def received(port: int) -> int:
 
 
 def dispatch(port: int, receiver: int) -> float:
-    """Deliveries per second while a backlog that was held is worked off."""
+    """Deliveries per second while a backlog that was held is worked off, from when all of it may be sent."""
     before = received(receiver)
     endpoint = call(port, "/v1/endpoints")["data"][0]["id"]  # type: ignore[index]
     call(port, f"/v1/endpoints/{endpoint}", {"enabled": False}, "PATCH")
@@ -63,13 +63,13 @@ def dispatch(port: int, receiver: int) -> float:
     backlog = int(SECONDS * 6000) // BATCH * BATCH + BATCH
     for _ in range(backlog // BATCH):
         call(port, "/v1/events", [{"channel": "orders.42", "type": "order.paid", "data": DATA}] * BATCH, "POST")
-    begin = time.perf_counter()
     call(port, f"/v1/endpoints/{endpoint}", {"enabled": True}, "PATCH")
+    begin, early = time.perf_counter(), received(receiver) - before
     while (count := received(receiver) - before) < backlog:
         if time.perf_counter() - begin > 120:
             raise SystemExit(f"only {count} of {backlog} deliveries arrived")
-        time.sleep(0.05)
-    return backlog / (time.perf_counter() - begin)
+        time.sleep(0.02)
+    return (backlog - early) / (time.perf_counter() - begin)
 
 
 def bare(receiver: int) -> float:

@@ -50,7 +50,11 @@ class Attempts:
         attempt_id = new_id("att", started, self._rng.randbytes(16))
         result: Result
         try:
-            result = await self._fetch.send(await self._request(lane, owed, started // _US, attempt_id))
+            if endpoint.transform is None:
+                request = lane.letterhead.request(owed.event, started // _US, attempt_id)
+            else:
+                request = await self._reshaped(lane, owed, started // _US, attempt_id)
+            result = await self._fetch.send(request)
         except (LocalFault, ProxyFailed) as exc:
             logger.warning("Attempts to %s wait: %s", endpoint.id, exc)
             self.prevented += 1
@@ -75,9 +79,7 @@ class Attempts:
         self._learn(lane, done, outcome, begun)
         return outcome
 
-    async def _request(self, lane: Lane, owed: Owed, sent_at: int, attempt_id: str) -> Request:
-        if lane.endpoint.transform is None:
-            return lane.letterhead.request(owed.event, sent_at, attempt_id)
+    async def _reshaped(self, lane: Lane, owed: Owed, sent_at: int, attempt_id: str) -> Request:
         async with self._reshaping:
             await asyncio.sleep(0)
             return lane.letterhead.request(owed.event, sent_at, attempt_id)

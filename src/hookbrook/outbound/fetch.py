@@ -77,7 +77,6 @@ class _Parts(NamedTuple):
 
     connections: Connections
     dialler: Dialler
-    loop: asyncio.AbstractEventLoop
 
 
 class GuardedClient:
@@ -132,7 +131,6 @@ class GuardedClient:
                 self._ssl_context or ssl.create_default_context(),
                 None if self._proxy is None else Tunnels(self._proxy, self._direct, resolver),
             ),
-            loop=asyncio.get_running_loop(),
         )
 
     async def close(self) -> None:
@@ -169,14 +167,14 @@ class GuardedClient:
                 else:
                     attempt.ready = monotonic()
                     attempt.reused = True
-                await self._exchange(parts, wire, first, request, attempt)
+                await _exchange(wire, first, request, attempt)
             except Dropped:
                 if not attempt.died_unheard:
                     raise
                 # Another one from the pool is probably as dead.
                 attempt.reused = False
                 wire = await self._dial(parts, to, attempt, request)
-                await self._exchange(parts, wire, first, request, attempt)
+                await _exchange(wire, first, request, attempt)
         except (Dropped, HeadTooLarge, NotHttp) as exc:
             raise told(misanswer(exc, to.peer), attempt) from None
         except TimeoutError:
@@ -193,17 +191,6 @@ class GuardedClient:
         async with asyncio.timeout(allowed_s):
             return await parts.dialler.dial(to.target, attempt, lambda: parts.connections.wire(to.origin))
 
-    async def _exchange(self, parts: _Parts, wire: Wire, first: bytes, request: Request, attempt: Attempt) -> None:
-        answer = wire.send(first, request.body, attempt)
-        timer = parts.loop.call_later(_left(request, attempt), wire.expire)
-        try:
-            await answer
-        except asyncio.CancelledError:
-            wire.abort()
-            raise
-        finally:
-            timer.cancel()
-
     def _destination_of(self, url: str) -> _Destination:
         try:
             target = parse_url(url)
@@ -215,6 +202,14 @@ class GuardedClient:
             peer=f"{target.host}:{target.port}",
             line=request_line(target),
         )
+
+
+async def _exchange(wire: Wire, first: bytes, request: Request, attempt: Attempt) -> None:
+    try:
+        await wire.send(first, request.body, attempt, attempt.started + request.total_timeout_s)
+    except asyncio.CancelledError:
+        wire.abort()
+        raise
 
 
 def _left(request: Request, attempt: Attempt) -> float:

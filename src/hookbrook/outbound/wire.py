@@ -13,6 +13,8 @@ The reading is llhttp's, through httptools; what it leaves open is decided here:
   differ, or a length with chunks, are refused.
 - *Order.* A request is answered by the bytes that come after it. What comes while nothing is asked, or beyond the end
   of an answer, would be taken for the next one's; such a connection is closed.
+- *Time.* Each connection has one timer, which is not moved when the deadline moves later, as it does with each request:
+  it goes off at the old time, sees that, and waits for the rest. So a request sets and cancels none.
 """
 
 import asyncio
@@ -23,6 +25,7 @@ from typing import Final, cast
 import httptools
 
 from hookbrook.outbound.attempt import Attempt
+from hookbrook.outbound.clock import Timer
 
 #: Bytes of one header's name or value. Most servers send up to 8 KB and no more.
 MAX_HEADER_LENGTH: Final = 8190
@@ -33,7 +36,10 @@ MAX_HEAD_BYTES: Final = 256 * 1024
 MAX_FRAMING: Final = 8
 #: Larger bodies are handed to the transport by themselves instead of being copied behind their head.
 JOINED_BODY: Final = 64 * 1024
+#: What is added to a timer.
+TIMER_SLACK_S: Final = 0.001
 
+_NEVER: Final = float("inf")
 _SWITCHING = 101
 _FINAL = 200
 
@@ -66,6 +72,9 @@ class Wire(asyncio.Protocol):
         self.idle_since = 0.0
         self._attempt: Attempt | None = None
         self._answer: asyncio.Future[None] | None = None
+        #: When the request's time is over, and when the timer looks whether it is; seconds of the monotonic clock.
+        self._deadline = self._looks_at = _NEVER
+        self._timer: Timer | None = None
         #: The answer that is being read has come to its end, or as far as it will be read.
         self._complete = False
         self._reusable = False
@@ -79,10 +88,10 @@ class Wire(asyncio.Protocol):
     def is_closing(self) -> bool:
         return self._transport is None or self._transport.is_closing()
 
-    def send(self, head: bytes, body: bytes, attempt: Attempt) -> asyncio.Future[None]:
+    def send(self, head: bytes, body: bytes, attempt: Attempt, deadline: float) -> asyncio.Future[None]:
         """Send a request. The future ends when the attempt has the whole answer, or all of it that it wants.
 
-        It raises `Dropped`, `HeadTooLarge` or `NotHttp`.
+        It raises `Dropped`, `HeadTooLarge`, `NotHttp`, or, at the deadline, `TimeoutError`.
         """
         assert self._transport is not None
         assert self._attempt is None
@@ -98,11 +107,10 @@ class Wire(asyncio.Protocol):
         else:
             self._transport.write(head)
             self._transport.write(body)
+        self._deadline = deadline
+        if deadline < self._looks_at:
+            self._look_at(deadline)
         return answer
-
-    def expire(self) -> None:
-        """The request's time is over."""
-        self._end(TimeoutError())
 
     def abort(self) -> None:
         """End the connection at once, and the request with it."""
@@ -113,6 +121,24 @@ class Wire(asyncio.Protocol):
         """End a connection that nobody uses."""
         if self._transport is not None:
             self._transport.close()
+
+    # The deadline.
+
+    def _look_at(self, moment: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._looks_at = moment
+        # Timers round; one that went off a moment early would have to be set again.
+        self._timer = self._loop.call_later(max(moment - monotonic(), 0.0) + TIMER_SLACK_S, self._look)
+
+    def _look(self) -> None:
+        self._timer, self._looks_at = None, _NEVER
+        if self._attempt is None:
+            return
+        if monotonic() < self._deadline:
+            self._look_at(self._deadline)
+        else:
+            self._end(TimeoutError())
 
     # What the transport does.
 
@@ -149,6 +175,8 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - how it ended makes no difference
         self._transport = self._parser = None
+        if self._timer is not None:
+            self._timer.cancel()
         attempt = self._attempt
         if attempt is not None:
             self._reusable = False

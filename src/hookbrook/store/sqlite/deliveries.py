@@ -22,6 +22,10 @@ STUCK = (State.FAILED, State.HELD, State.CANCELLED)
 
 _encoder = msgspec.json.Encoder()
 
+#: The id, attempts that count, seq and line of a delivery that is due.
+_DueRow = tuple[str, int, int, str | None]
+_due_rows = msgspec.json.Decoder(list[_DueRow])
+
 
 def due(
     connection: sqlite3.Connection,
@@ -34,13 +38,14 @@ def due(
     epochs: Epochs,
 ) -> list[Due]:
     taken = set(excluding)
-    wanted: list[tuple[str, int, int, str | None]] = []
+    wanted: list[_DueRow] = []
     for retried, limit in ((0, first), (1, retries)):
         if limit:
-            rows = connection.execute(sql("due_deliveries"), (endpoint_id, retried, now, limit + len(taken)))
+            found = connection.execute(sql("due_deliveries"), (endpoint_id, retried, now, limit + len(taken)))
+            rows = _due_rows.decode(found.fetchone()[0])
             wanted += [row for row in rows if row[0] not in taken][:limit]
-    found = execute_values(connection, "events_by_seq", list({seq for _, _, seq, _ in wanted}))
-    events = {row[0]: event_of(row, epochs) for row in found}
+    rows_of_events = execute_values(connection, "events_by_seq", list({seq for _, _, seq, _ in wanted}))
+    events = {row[0]: event_of(row, epochs) for row in rows_of_events}
     return [
         Due(delivery_id=id_, endpoint_id=endpoint_id, attempts=attempts, event=events[seq], line=line)
         for id_, attempts, seq, line in wanted

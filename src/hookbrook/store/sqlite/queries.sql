@@ -172,9 +172,12 @@ DELETE FROM event_channel WHERE (tenant, channel, seq) IN (
 DELETE FROM event WHERE seq IN ({rows});
 
 -- due_deliveries --
--- First attempts (0) or retries (1), written as the index is.
-SELECT id, attempts - spared, seq, line FROM delivery
-WHERE endpoint_id = ? AND (attempts > spared) = ? AND state = 'pending' AND next_at <= ? ORDER BY next_at LIMIT ?;
+-- First attempts (0) or retries (1), written as the index is. All in one row: each row is a hand-over of the
+-- interpreter's lock, and most of them may be passed over.
+SELECT json_group_array(json_array(id, attempts, seq, line)) FROM (
+    SELECT id, attempts - spared AS attempts, seq, line FROM delivery
+    WHERE endpoint_id = ? AND (attempts > spared) = ? AND state = 'pending' AND next_at <= ? ORDER BY next_at LIMIT ?
+);
 
 -- events_by_seq --
 SELECT {columns} FROM event WHERE seq IN ({rows});
