@@ -64,6 +64,8 @@ def dispatch(port: int, receiver: int) -> float:
     for _ in range(backlog // BATCH):
         call(port, "/v1/events", [{"channel": "orders.42", "type": "order.paid", "data": DATA}] * BATCH, "POST")
     call(port, f"/v1/endpoints/{endpoint}", {"enabled": True}, "PATCH")
+    while call(port, "/v1/deliveries?status=held&limit=1")["data"]:
+        time.sleep(0.02)
     begin, early = time.perf_counter(), received(receiver) - before
     while (count := received(receiver) - before) < backlog:
         if time.perf_counter() - begin > 120:

@@ -46,6 +46,7 @@ from hookbrook.outbound.erasing import Eraser
 from hookbrook.outbound.fetch import GuardedClient
 from hookbrook.outbound.jobs import Runner
 from hookbrook.outbound.operations import Operations
+from hookbrook.outbound.settling import Settler
 from hookbrook.store.appender import Appender
 from hookbrook.store.base import Store
 from hookbrook.store.catalog import Catalog
@@ -201,6 +202,9 @@ class App:
         catalog.on_routes(dispatcher.routes_changed)
         appender.on_owed(dispatcher.offer)
         await self._opened(dispatcher.start, lambda: dispatcher.stop(self.settings.drain_s))
+        settler = Settler(store, dispatcher.poke, clock=self._clock)
+        catalog.on_routes(settler.routes_changed)
+        await self._opened(settler.start, settler.stop)
         self._dispatcher = dispatcher
         return dispatcher
 

@@ -385,6 +385,12 @@ class Deliveries(Protocol):
         """Oldest first."""
 
 
+class Settling(Protocol):
+    async def settle(self, *, limit: int, now: int) -> str | None:
+        """Hold, release or cancel so many more of what one endpoint is owed, if its change left some; returns its id,
+        or None if no endpoint has any left."""
+
+
 class Reroutes(NamedTuple):
     """The routing version, and what was saved and deleted since an earlier one, read together."""
 
@@ -421,7 +427,7 @@ class Registry(Protocol):
         MUST raise `Conflict` if the stored revision is another, or a source's name or a key's hash is taken.
         A saved or deleted endpoint MUST raise the routing version in the same transaction; disabling it holds its
         pending deliveries, enabling releases them (due now), deleting cancels them; another `ordering` applies to all
-        of them.
+        of them. Of a great many it may leave some to `Settling.settle`, and MUST remember that over a restart.
         """
 
     async def delete(self, kind: type[R], record_id: str) -> R | None: ...
@@ -466,7 +472,7 @@ class Health:
     facts: Mapping[str, object] = field(default_factory=dict)
 
 
-class Store(Log, Deliveries, Jobs, Registry, Failures, Protocol):
+class Store(Log, Deliveries, Settling, Jobs, Registry, Failures, Protocol):
     """The whole of it."""
 
     async def open(self) -> None:

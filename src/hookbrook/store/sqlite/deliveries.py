@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 
 from hookbrook.core.cursor import Epochs
-from hookbrook.core.delivery import Attempt, Delivery, Happening, Outcome, State, after, sources_of
+from hookbrook.core.delivery import Attempt, Delivery, Happening, Outcome, State, after
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.errors import Conflict, NotFound
 from hookbrook.store.base import DeliveryQuery, Due
-from hookbrook.store.sqlite.lines import Line, line_of, line_up_endpoint, settle
+from hookbrook.store.sqlite.lines import Line, line_of, settle
 from hookbrook.store.sqlite.reading import channels_of, event_of
 from hookbrook.store.sqlite.sql import execute_rows, execute_values, sql
 
@@ -149,17 +149,6 @@ def _sendable(connection: sqlite3.Connection, delivery: Delivery, state: State) 
         raise Conflict(f"The endpoint {delivery.endpoint_id} was deleted.")
     endpoint = msgspec.json.decode(row[0], type=Endpoint)
     return state if endpoint.enabled else after(state, Happening.HELD), endpoint.line_of(channel)
-
-
-def change_endpoint(connection: sqlite3.Connection, endpoint_id: str, happening: Happening, *, now: int) -> None:
-    """HELD, RELEASED or CANCELLED for everything that the endpoint is owed."""
-    sources = [state for state in sources_of(happening) if state in (State.PENDING, State.HELD)]
-    state = after(sources[0], happening)
-    connection.execute(
-        sql("change_endpoint_deliveries"), (state.value, _due(state, now), now, endpoint_id, json.dumps(sources))
-    )
-    if state is State.PENDING:
-        line_up_endpoint(connection, endpoint_id, now=now)
 
 
 def _due(state: State, now: int) -> int | None:

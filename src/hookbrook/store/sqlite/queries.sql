@@ -288,9 +288,33 @@ JOIN record ON record.kind = 'endpoint' AND record.id = made.column3 AND record.
 WHERE NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = event.seq AND delivery.endpoint_id = record.id)
 RETURNING endpoint_id, line;
 
--- change_endpoint_deliveries --
--- Hold, release or cancel everything that one endpoint is owed.
-UPDATE delivery SET state = ?, next_at = ?, updated = ? WHERE endpoint_id = ? AND state IN (SELECT value FROM json_each(?));
+-- change_owed --
+UPDATE delivery SET state = ?1, next_at = ?2, updated = ?3 WHERE id IN ({which});
+
+-- due_of_endpoint --
+SELECT id FROM delivery WHERE endpoint_id = ?4 AND state = 'pending' AND next_at IS NOT NULL LIMIT ?5;
+
+-- waiting_of_endpoint --
+-- What is pending behind another of its line.
+SELECT id FROM delivery WHERE endpoint_id = ?4 AND state = 'pending' AND line IS NOT NULL LIMIT ?5;
+
+-- held_of_endpoint --
+-- The second condition is the index's own.
+SELECT id FROM delivery INDEXED BY delivery_stuck_of
+WHERE endpoint_id = ?4 AND state = 'held' AND state IN ('failed', 'held', 'cancelled') LIMIT ?5;
+
+-- next_unsettled --
+SELECT endpoint_id, happening FROM unsettled LIMIT 1;
+
+-- unsettled_of --
+SELECT happening FROM unsettled WHERE endpoint_id = ?;
+
+-- note_unsettled --
+INSERT INTO unsettled (endpoint_id, happening) VALUES (?, ?)
+ON CONFLICT (endpoint_id) DO UPDATE SET happening = excluded.happening;
+
+-- forget_unsettled --
+DELETE FROM unsettled WHERE endpoint_id = ?;
 
 -- line_of --
 SELECT line FROM delivery WHERE id = ?;

@@ -15,8 +15,9 @@ from hookbrook.core.source import Source
 from hookbrook.errors import Conflict
 from hookbrook.store.base import R, Reroutes
 from hookbrook.store.sqlite import failures
-from hookbrook.store.sqlite.deliveries import change_endpoint, forget_failing
+from hookbrook.store.sqlite.deliveries import forget_failing
 from hookbrook.store.sqlite.lines import change_lines
+from hookbrook.store.sqlite.settling import change_owed, finish
 from hookbrook.store.sqlite.sql import sql
 
 #: Changes of endpoints that are noted one by one. Who is further behind reads all endpoints.
@@ -60,12 +61,16 @@ def save(connection: sqlite3.Connection, record: R, *, now: int) -> R:
             raise Conflict(f"The {kind} {record.id} was changed by somebody else meanwhile; read it again.")
     except sqlite3.IntegrityError:
         raise Conflict(_taken(record)) from None
+    if isinstance(record, Endpoint) and before is None:
+        finish(connection, record.id, now=now)
     if isinstance(record, Endpoint) and isinstance(before, Endpoint) and before.enabled != record.enabled:
         happening = Happening.RELEASED if record.enabled else Happening.HELD
-        change_endpoint(connection, record.id, happening, now=now)
+        in_order = not before.ordering == record.ordering == "none"
+        change_owed(connection, record.id, happening, in_order=in_order, now=now)
         if record.enabled:
             forget_failing(connection, record.id)
     if isinstance(record, Endpoint) and isinstance(before, Endpoint) and before.ordering != record.ordering:
+        finish(connection, record.id, now=now)
         change_lines(connection, record.id, record.ordering, now=now)
     return record
 
@@ -75,7 +80,7 @@ def delete(connection: sqlite3.Connection, kind: type[R], record_id: str, *, now
     if row is None:
         return None
     if kind is Endpoint:
-        change_endpoint(connection, record_id, Happening.CANCELLED, now=now)
+        change_owed(connection, record_id, Happening.CANCELLED, in_order=False, now=now)
         forget_failing(connection, record_id)
     if kind is Source:
         failures.forget(connection, record_id)

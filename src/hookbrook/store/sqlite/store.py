@@ -37,7 +37,18 @@ from hookbrook.store.base import (
     Reroutes,
     Standing,
 )
-from hookbrook.store.sqlite import channels, deliveries, erasing, failures, jobs, lines, log, reading, registry
+from hookbrook.store.sqlite import (
+    channels,
+    deliveries,
+    erasing,
+    failures,
+    jobs,
+    lines,
+    log,
+    reading,
+    registry,
+    settling,
+)
 from hookbrook.store.sqlite.connection import blames_file, connect, explain, hold, open_writer
 from hookbrook.store.sqlite.sql import sql
 from hookbrook.store.sqlite.sweeping import Sweeper
@@ -286,6 +297,9 @@ class SqliteStore:
 
     async def change(self, delivery_id: str, happening: Happening, *, now: int) -> Delivery:
         return await self._write(lambda connection: deliveries.change(connection, delivery_id, happening, now=now))
+
+    async def settle(self, *, limit: int, now: int) -> str | None:
+        return await self._write(lambda connection: settling.settle(connection, limit=limit, now=now))
 
     async def counts(self) -> dict[State, int]:
         return await self._read(deliveries.counts)
