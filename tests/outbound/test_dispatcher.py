@@ -637,11 +637,16 @@ async def test_a_clock_set_by_a_day_neither_loses_nor_stalls_a_delivery(
         await rig.publish("evt_2")
         await rig.settled()
         await rig.advance(361)
-        assert Counter(post.ids) == {"evt_1": 2, "evt_2": 2}
+        times = Counter(post.ids)
+        # A clock set forward makes the first retry due at once, and the sweep finds it within a minute; then the second
+        # may be due by now as well.
+        early = times["evt_1"] - 2
+        assert early in ((0, 1) if jump_s > 0 else (0,))
+        assert times["evt_2"] == 2
         post.answer = "204 No Content"
         await rig.advance(361)
         assert set((await rig.states()).values()) == {State.SUCCEEDED}
-        assert Counter(post.ids) == {"evt_1": 3, "evt_2": 3}
+        assert Counter(post.ids) == {"evt_1": 3 + early, "evt_2": 3}
     stamps = [int(request.header("webhook-timestamp") or 0) for request in post.requests]
     assert abs(stamps[-1] - (rig.time.clock() // 1_000_000)) <= 722
 
