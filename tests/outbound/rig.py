@@ -22,6 +22,7 @@ from hookbrook.core.fetch import Fetch
 from hookbrook.outbound.dispatcher import Dispatcher
 from hookbrook.outbound.fetch import GuardedClient
 from hookbrook.outbound.operations import Operations
+from hookbrook.outbound.settling import Settler
 from hookbrook.store.appender import Appender
 from hookbrook.store.base import NO_CHANGES, Deliveries, DeliveryQuery, Due
 from hookbrook.store.catalog import Catalog
@@ -35,7 +36,7 @@ START_US = 1_795_450_800_000_000
 DAY_S = 86_400.0
 
 #: The tasks that stand for work; the ledger's one waits for ever.
-WORK = {f"hookbrook {work}" for work in ("attempts", "pager", "sweep", "disabling", "operations")}
+WORK = {f"hookbrook {work}" for work in ("attempts", "pager", "sweep", "disabling", "operations", "settling")}
 
 
 class VirtualTimer:
@@ -171,6 +172,7 @@ class Rig:
             self.catalog, self.appender.append, now=time.clock, disable_after_s=5 * DAY_S, timers=time
         )
         self.dispatcher: Dispatcher | None = None
+        self.settler: Settler | None = None
         self._number = count(1)
 
     async def start(self, deliveries: Deliveries | None = None, **limits: int) -> Dispatcher:
@@ -188,6 +190,9 @@ class Rig:
         self.appender.on_owed(dispatcher.offer)
         await dispatcher.start()
         self.dispatcher = dispatcher
+        self.settler = Settler(self.store, dispatcher.poke, clock=self.time.clock)
+        self.catalog.on_routes(self.settler.routes_changed)
+        await self.settler.start()
         return dispatcher
 
     async def endpoint(self, url: str, **settings: object) -> Endpoint:
@@ -268,7 +273,8 @@ async def rig_on(
             try:
                 yield rig
             finally:
-                if rig.dispatcher is not None:
+                if rig.dispatcher is not None and rig.settler is not None:
+                    await rig.settler.stop()
                     await rig.dispatcher.stop(0)
                 await rig.operations.close()
     finally:
