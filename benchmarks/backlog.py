@@ -1,7 +1,8 @@
 """A backlog of 1,000,000 pending deliveries: listed, counted and drained, with memory that does not grow with it.
 
 It is made in the store by the same code that appends events, while no server runs; then a server starts on it. Draining
-is measured for some seconds and not to its end, which would take minutes and show the same rate.
+is measured for some seconds. `BENCH_WHOLE=1` drains it to its end, which takes some minutes, and shows the memory and
+the rate of each tenth of it.
 """
 
 import asyncio
@@ -26,6 +27,9 @@ from hookbrook.store.sqlite import SqliteStore, system_clock
 
 ENDPOINTS = 1000
 DELIVERIES = int(os.environ.get("BENCH_BACKLOG", "1000000"))
+WHOLE = bool(os.environ.get("BENCH_WHOLE"))
+#: For the whole of it.
+PATIENCE_S = 900.0
 LISTS = 20
 WANTED_MS = 10.0
 
@@ -95,6 +99,38 @@ def listing(port: int, query: str) -> list[float]:
     return times
 
 
+def drain(receiver: int, pid: int) -> list[str]:
+    """For some seconds, or to the end: what to say of rate and memory."""
+    begin, before = time.perf_counter(), received(receiver)
+    #: Seconds, deliveries since the server's start and memory, twice a second.
+    seen: list[tuple[float, int, int]] = [(0.0, before, resident_mib(pid))]
+    while seen[-1][1] < DELIVERIES and seen[-1][0] < (PATIENCE_S if WHOLE else 3 * SECONDS):
+        time.sleep(0.5)
+        seen.append((time.perf_counter() - begin, received(receiver), resident_mib(pid)))
+    seconds, count = seen[-1][0], seen[-1][1] - before
+    memory = [each for _, _, each in seen]
+    notes = [
+        f"drained {count / seconds:,.0f} deliveries/s, {count:,} of them in {seconds:.0f} s",
+        f"memory  {min(memory)} to {max(memory)} MiB meanwhile",
+    ]
+    if WHOLE:
+        notes += tenths(seen)
+    return notes
+
+
+def tenths(seen: list[tuple[float, int, int]]) -> list[str]:
+    """A line for each tenth of the deliveries: its rate, and the most memory."""
+    lines = []
+    for tenth in range(10):
+        first, last = DELIVERIES * tenth // 10, DELIVERIES * (tenth + 1) // 10
+        part = [each for each in seen if first <= each[1] <= last]
+        if len(part) > 1:
+            rate = (part[-1][1] - part[0][1]) / (part[-1][0] - part[0][0])
+            most = max(memory for _, _, memory in part)
+            lines.append(f"tenth {tenth + 1:>2} {rate:>7,.0f} deliveries/s, {most} MiB")
+    return lines
+
+
 def measure() -> Outcome:
     with folder() as place:
         receiver = free_port()
@@ -103,13 +139,6 @@ def measure() -> Outcome:
             size = sum(file.stat().st_size for file in place.iterdir())
             with hookbrook_process("--allow-networks", "127.0.0.1/32", folder=place) as (port, pid):
                 notes = [f"made    {DELIVERIES / made_s:,.0f} deliveries/s, {size / DELIVERIES:.0f} bytes of disk each"]
-                begin, before, memory = time.perf_counter(), received(receiver), []
-                while (seconds := time.perf_counter() - begin) < 3 * SECONDS:
-                    time.sleep(0.5)
-                    memory.append(resident_mib(pid))
-                rate = (received(receiver) - before) / seconds
-                notes.append(f"drained {rate:,.0f} deliveries/s, for {seconds:.0f} s")
-                notes.append(f"memory  {min(memory)} to {max(memory)} MiB meanwhile")
                 begin = time.perf_counter()
                 with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as metrics:
                     text = metrics.read().decode()
@@ -119,6 +148,7 @@ def measure() -> Outcome:
                 notes.append(f"counted {float(pending.split()[1]):,.0f} pending in {counted_ms:.0f} ms")
                 some = listing(port, "status=pending")
                 notes.append(f"a page over HTTP while it delivers all it can: {statistics.median(some):.0f} ms")
+                notes += drain(receiver, pid)
             notes += [f"a page of 100, {name}: {each:.2f} ms" for name, each in listed.items()]
     return Outcome(
         name=f"backlog: {DELIVERIES:,} pending deliveries to {ENDPOINTS:,} endpoints, a page of the list",
