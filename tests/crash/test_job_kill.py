@@ -1,4 +1,4 @@
-"""`kill -9` of the server in the middle of a job: it goes on after the start, and passes over nothing, nor does it twice.
+"""`kill -9` of the server in the middle of a job: it goes on after the start, passes over nothing, repeats nothing.
 
 What a job does is exact; what is delivered is delivered at least once, since attempts under way are made again.
 """
