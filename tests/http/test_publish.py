@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from tests.served import PATIENCE_S, Running, running
 
+from hookbrook.core.event import Event
 from hookbrook.http.publish import Lines
 
 NUMBERS = count()
@@ -434,6 +435,23 @@ async def test_lines_may_be_blank_and_end_in_crlf_or_not_at_all(brook: Running) 
     assert [event["data"] for event in await kept(brook)] == [1, 2, 3]
     bad = await brook.http.post("/v1/events", content=body + b"\n\nnonsense", headers=NDJSON)
     assert (bad.status_code, bad.json()["line"], bad.json()["accepted"]) == (422, 9, 3)
+
+
+async def test_lines_that_arrive_together_are_committed_together_also_the_last(brook: Running) -> None:
+    hub = brook.app._hub
+    assert hub is not None
+    groups: list[int] = []
+
+    def count(events: Sequence[Event]) -> None:
+        groups.append(len(events))
+
+    hub.log.follow(count)
+    answer = await lines(brook, *({"channel": "a", "data": n} for n in range(25)), end="\n")
+    body = b"\n".join(b'{"channel":"a","data":%d}' % n for n in range(25))
+    unended = await brook.http.post("/v1/events", content=body, headers=NDJSON)
+    hub.log.unfollow(count)
+    assert (answer.json()["accepted"], unended.json()["accepted"]) == (25, 25)
+    assert groups == [25, 25]
 
 
 async def test_no_lines_at_all_are_accepted(brook: Running) -> None:

@@ -219,10 +219,11 @@ class Publish:
             if message["type"] != "http.request":
                 raise ClientGone("the client went away in the middle of its lines")
             more = message.get("more_body", False)
-            await upload.take(lines.feed(message.get("body", b"")))
+            whole = lines.feed(message.get("body", b""))
+            # The last line need not end with a line end; a commit of its own would cost as much as all before it.
+            await upload.take(whole if more else whole + lines.end())
             if lines.unfinished > self._line_bytes:
                 raise upload.too_long(self._line_bytes)
-        await upload.take(lines.end())
         reply = _encode(upload.receipt)
         await answer(scope, send, 200, _JSON_LINES, reply)
 
@@ -267,7 +268,9 @@ class Lines:
 
     def end(self) -> list[bytes]:
         """The last line, if it did not end with a line end."""
-        return [bytes(self._rest)] if self._rest else []
+        rest = [bytes(self._rest)] if self._rest else []
+        self._rest.clear()
+        return rest
 
 
 class Upload:
