@@ -103,7 +103,7 @@ class App:
         await self._asgi(scope, receive, send)
 
     def shortcut(self, exchange: Exchange) -> bool:
-        """The short way for single events, for a server of ours that this application runs under; see `Express`."""
+        """The short way for single events and streams, for a server of ours that runs this; see `Express`."""
         return self._express is not None and self._express(exchange)
 
     @asynccontextmanager
@@ -192,8 +192,9 @@ class App:
         ingest = Ingest(gateway, client)
         self._parts.push_async_callback(ingest.close)
         publish = Publish(gateway)
-        guard = _guarded(gateway, publish, hub, ingest)
-        self._asgi, self._express = guard, Express(guard, publish, ingest, appender)
+        stream = Stream(gateway, hub)
+        guard = _guarded(gateway, publish, stream, ingest)
+        self._asgi, self._express = guard, Express(guard, publish, ingest, stream, appender)
 
     async def _start_dispatcher(self, store: Store, catalog: Catalog, appender: Appender, client: Fetch) -> Dispatcher:
         operations = Operations(catalog, appender.append, now=self._clock, disable_after_s=self.settings.disable_after)
@@ -274,9 +275,8 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _guarded(gateway: Gateway, publish: Publish, hub: Hub, ingest: Ingest) -> Guard:
+def _guarded(gateway: Gateway, publish: Publish, stream: Stream, ingest: Ingest) -> Guard:
     settings = gateway.settings
-    stream = Stream(gateway, hub)
     doors = Doors(
         publish=publish,
         channels=Channels(gateway),

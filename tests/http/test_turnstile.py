@@ -55,3 +55,38 @@ async def test_whoever_leaves_the_queue_takes_nobodys_place() -> None:
     leaver.cancel()
     await asyncio.wait_for(last, 5)
     assert leaver.cancelled() or leaver.done()
+
+
+async def test_calls_and_coroutines_wait_in_one_queue() -> None:
+    turnstile = Turnstile(per_turn=1)
+    entered: list[str] = []
+
+    def call(name: str, takes_place: bool = True) -> None:
+        def enter() -> bool:
+            entered.append(name)
+            return takes_place
+
+        turnstile.admit(enter)
+
+    async def enter(name: str) -> None:
+        await turnstile.enter()
+        entered.append(name)
+
+    call("first")
+    assert entered == ["first"]
+    tasks = [asyncio.create_task(enter("second"))]
+    await asyncio.sleep(0)
+    call("gone", takes_place=False)
+    call("third")
+    await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    while len(entered) < 4:  # noqa: ASYNC110 - turns are what is counted
+        await asyncio.sleep(0)
+    assert entered == ["first", "second", "gone", "third"]
+
+
+async def test_a_call_that_fails_keeps_nobody_waiting_behind_it() -> None:
+    turnstile = Turnstile(per_turn=1)
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    turnstile.admit(lambda: True)
+    turnstile.admit(lambda: 1 // 0 == 0)
+    await asyncio.wait_for(turnstile.enter(), 5)

@@ -66,7 +66,7 @@ async def test_the_dispatcher_hears_of_what_is_new_and_only_after_the_commit(sto
     heard: list[tuple[str, int, list[NewDelivery]]] = []
 
     def listen(new: NewEvent, appended: Appended, deliveries: object) -> None:
-        assert store._bounds().tail >= appended.seq
+        assert store.known_bounds().tail >= appended.seq
         heard.append((new.id, appended.seq, list(deliveries)))  # type: ignore[call-overload]
 
     appender.on_owed(listen)

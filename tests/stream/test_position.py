@@ -95,6 +95,20 @@ async def test_who_comes_back_with_the_id_of_a_foreign_reset_is_not_told_again(r
         await rig.publish()
 
 
+async def test_a_cursor_is_intact_as_long_as_nothing_behind_it_was_lost(rig: Rig) -> None:
+    await rig.publish(count=10)
+    await rig.store.trim(appended_before=None, keep=4, limit=100)
+    bounds = rig.store.known_bounds()
+    for seq in range(11):
+        text = await cursor(rig, seq)
+        start = await position.resume(rig.store, EVERYTHING, text, lenient=False)
+        assert position.intact(bounds, text) == (seq if seq >= 6 else None)
+        assert bool(start.reset) == (seq < 6)
+    assert position.intact(bounds, "zzzzzz-8") is None
+    with pytest.raises(Invalid):
+        position.intact(bounds, "yesterday")
+
+
 # Since a time
 
 

@@ -392,7 +392,7 @@ class Client:
             assert seq >= self.place
             if json.loads(frame.data)["reason"] == "trimmed":
                 # What was told to be gone is gone.
-                oldest = self.rig.store._bounds().oldest
+                oldest = self.rig.store.known_bounds().oldest
                 assert all(lost < oldest for lost in self.wanted(self.place, seq))
         else:
             assert self.wanted(self.place, seq) == [seq]

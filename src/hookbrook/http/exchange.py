@@ -71,6 +71,9 @@ class Connection(Interface):
     def start(self, exchange: "Exchange", app: App | None) -> None:
         """Run the application, or another, for the request in a task of its own."""
 
+    def hand_over(self) -> Taken | None:
+        """Give the socket away, after the head of the response was written; None if nobody is left."""
+
     def finished(self, exchange: "Exchange") -> None:
         """The last byte of the response was written. MUST close the connection unless `exchange.keep_alive`."""
 
@@ -237,6 +240,9 @@ class Exchange:
         block = b"".join(parts)
         if not _is_clean(block, lines=len(parts) // 4):
             raise RuntimeError("a response header contains a control character")
+        self._begin(status, block, length)
+
+    def _begin(self, status: int, block: bytes, length: int | None) -> None:
         framing = self._decide_framing(status, length)
         self.status = status
         self.response_started = True
@@ -287,6 +293,17 @@ class Exchange:
             pieces.append(b"0\r\n\r\n")
         if pieces:
             self._connection.transport.write(b"".join(pieces))
+
+    def take_over(self, status: int, block: bytes) -> Taken | None:
+        """Write the head of a response whose body goes on elsewhere, and give the socket away; None if nobody is left.
+
+        Args:
+            block: as in `respond`, without `content-length`.
+        """
+        if self._unreachable():
+            return None
+        self._begin(status, block, None)
+        return self._connection.hand_over()
 
     def leave(self) -> bool:
         """Count the response as complete though its body goes on elsewhere; returns whether it is chunked."""

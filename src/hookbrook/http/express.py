@@ -1,23 +1,36 @@
-"""The short way for single events, which are most of what is published and received.
+"""The short way for single events and new streams, which are most of what is asked for.
 
 An ASGI application costs a task, and a dozen coroutines that hand on what they were handed. An event that has arrived
 whole needs none of them until it is on the disk: it is read and given to the log in the step in which its last byte
-arrived, and answered in the step that learns of the commit.
+arrived, and answered in the step that learns of the commit. A stream that begins with what comes next is open in the
+step in which it was asked for, unless many were.
 
-This is an optimist. It serves what nearly every publisher and provider sends, with the very parts that the doors use;
-whatever else it meets (another door, a refusal, an answer that must wait) it leaves, untouched, to the ordinary way.
+This is an optimist. It serves what nearly every publisher, provider and reader sends, with the very parts that the
+doors use; whatever else it meets (another door, a refusal, an answer that must wait) it leaves, untouched, to the
+ordinary way.
 """
 
 import asyncio
+import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
 from hookbrook.core.event import Appended, NewEvent
 from hookbrook.http.answer import answer
-from hookbrook.http.exchange import Exchange
+from hookbrook.http.busy import STREAM_HEADERS
+from hookbrook.http.doors import STREAM
+from hookbrook.http.exchange import Exchange, Taken
 from hookbrook.http.guard import Guard
+from hookbrook.http.history import accept
 from hookbrook.http.problems import Receive, Scope, Send
+from hookbrook.http.publish import CHANNELS
+from hookbrook.http.turnstile import Turnstile
 from hookbrook.store.appender import Appender
+
+log = logging.getLogger("hookbrook.http")
+
+_STREAM_LINES = b"".join(b"%b: %b\r\n" % header for header in STREAM_HEADERS)
 
 
 class Door(Protocol):
@@ -33,20 +46,36 @@ class Door(Protocol):
         """Status, header lines (each ended by CR LF) and body of the answer to whoever brought the event."""
 
 
-class Express:
-    """A `Shortcut` for `POST /v1/events`, `POST /v1/channels/{channel}` and `POST /in/{source}`."""
+class Streams(Protocol):
+    """What opens streams."""
 
-    def __init__(self, guard: Guard, publish: Door, ingest: Door, appender: Appender) -> None:
+    @property
+    def turnstile(self) -> Turnstile: ...
+
+    def quick(self, scope: Scope, channel: str | None) -> Callable[[Taken], None] | None:
+        """What opens the stream that was asked for on its socket, the head of the answer written; None if the ordinary
+        way must. Leaves everything as it was, but for counts of what was asked for. May raise anything."""
+
+
+class Express:
+    """A `Shortcut` for `POST /v1/events`, `/v1/channels/{channel}` and `/in/{source}`, and for streams."""
+
+    def __init__(self, guard: Guard, publish: Door, ingest: Door, streams: Streams, appender: Appender) -> None:
         self._guard = guard
         self._publish = publish
         self._ingest = ingest
+        self._streams = streams
         self._appender = appender
 
     def __call__(self, exchange: Exchange) -> bool:
         scope = exchange.scope
-        if scope["method"] != "POST":
-            return False
         path: str = scope["path"]
+        method = scope["method"]
+        if method == "GET" and (path == STREAM or (path.startswith(CHANNELS) and "text/event-stream" in accept(scope))):
+            self._streams.turnstile.admit(partial(self._enter, exchange))
+            return True
+        if method != "POST":
+            return False
         if path.startswith("/v1/"):
             door = self._publish
         elif path.startswith("/in/"):
@@ -79,3 +108,28 @@ class Express:
 
         # The client does not read its answers, and this one must wait for it.
         exchange.start(answering)
+
+    def _enter(self, exchange: Exchange) -> bool:
+        """Open the stream, in its turn; False if its client has left meanwhile."""
+        if exchange.disconnected:
+            return False
+        scope = exchange.scope
+        path: str = scope["path"]
+        try:
+            lines = self._guard.lines_for(self._guard.judge(scope))
+            begin = self._streams.quick(scope, None if path == STREAM else path[len(CHANNELS) :])
+        except Exception:  # noqa: BLE001 - nothing has happened yet; the ordinary way meets the same, and can tell it
+            begin = None
+        if begin is None:
+            exchange.start()
+        elif (taken := exchange.take_over(200, _STREAM_LINES + lines)) is not None:
+            _begin(begin, taken)
+        return True
+
+
+def _begin(begin: Callable[[Taken], None], taken: Taken) -> None:
+    try:
+        begin(taken)
+    except Exception:  # the boundary of a request: those who wait behind it have their turn all the same
+        log.exception("a stream could not be begun")
+        taken.transport.abort()

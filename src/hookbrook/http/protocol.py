@@ -18,14 +18,14 @@ from typing import Any
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hookbrook.errors import BadRequest, MethodNotAllowed, Problem, TooMany
 from hookbrook.http import accesslog
+from hookbrook.http.bare import Bare, new_parser
 from hookbrook.http.deadline import Deadline
 from hookbrook.http.exchange import HAND_OVER, RESPOND, Exchange, Shortcut, Taken, encode_problem
 from hookbrook.http.limits import DEFAULT_LIMITS, Limits
-from hookbrook.http.pace import Flow, Pace
+from hookbrook.http.pace import Pace
 from hookbrook.http.problems import App, NotImplementedHere, RequestTimeout, VersionNotSupported
 from hookbrook.http.state import State
 from hookbrook.http.upgrade import without_upgrade
@@ -40,12 +40,10 @@ MAX_LOGGED_URL = 200
 log = logging.getLogger("hookbrook.http")
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(Bare):
     """The connection's protocol; `functools.partial(Protocol, limits=…)` is what uvicorn's `Config(http=…)` takes."""
 
-    flow: Flow
-    cycle: Exchange  # type: ignore[assignment]  # ours in place of uvicorn's, None before the first request
-    server_state: State
+    cycle: Exchange  # type: ignore[assignment]  # ours in place of uvicorn's, unset before the first request
 
     def __init__(
         self,
@@ -90,7 +88,6 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.flow = Flow(transport, self.loop.time)
         if self.server_state.stopping:
             transport.close()
             return
@@ -194,8 +191,7 @@ class Protocol(HttpToolsProtocol):
         headers, version = self.headers, self.parser.get_http_version()
         head = without_upgrade(self.parser.get_method(), self.url, version, headers)
         self._upgrading = False
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.parser = new_parser(self)
         self.parser.feed_data(head)
         self.cycle.scope["headers"][:] = headers
 

@@ -11,6 +11,7 @@ from hookbrook.core.key import Scope
 from hookbrook.core.received import body_of, to_wire
 from hookbrook.core.source import Source
 from hookbrook.errors import NotFound
+from hookbrook.http.asked import read_beginning, wants_control
 from hookbrook.http.auth import Principal
 from hookbrook.http.gateway import Gateway
 from hookbrook.http.ingest import UNVERIFIED_CHANNEL
@@ -18,7 +19,7 @@ from hookbrook.http.problems import Receive, Send
 from hookbrook.http.problems import Scope as AsgiScope
 from hookbrook.http.query import QueryString
 from hookbrook.http.request import owned
-from hookbrook.http.stream import Stream, wants_control
+from hookbrook.http.stream import Stream
 from hookbrook.stream.subscription import Format, Subscription
 
 _HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
@@ -47,7 +48,7 @@ class Requests:
             format=Format.REQUEST,
             control=wants_control(query),
         )
-        await self._stream.open(scope, receive, send, principal, subscription, query)
+        await self._stream.open(scope, receive, send, principal, subscription, read_beginning(query))
 
     async def one(self, scope: AsgiScope, send: Send, name: str, event_id: str) -> None:
         """`GET /v1/sources/{source}/requests/{event_id}`: what a frame of the stream would be."""

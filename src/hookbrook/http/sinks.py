@@ -7,9 +7,7 @@ Both notice a client that does not keep up by bytes that wait for it, and give o
 """
 
 import asyncio
-import socket
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 
 from hookbrook.http.exchange import Taken
@@ -23,8 +21,6 @@ SINK_BYTES = 64 * 1024
 STALLED_S = 60.0
 #: What is sent at once over ASGI. A frame may have many megabytes, and whoever takes them slowly is not stalled.
 PIECE_BYTES = 64 * 1024
-#: The kernel's share of what waits: it would otherwise swallow megabytes for a client that reads nothing.
-UNSENT_BYTES = 16 * 1024
 #: What a client gets to take the last words before the connection is cut.
 LINGER_S = 5.0
 #: A reader of a stream has nothing more to say; who goes on sending is cut off.
@@ -54,9 +50,6 @@ class TransportSink(asyncio.Protocol):
         self._reader = reader
         transport = self._transport
         transport.set_write_buffer_limits(high=SINK_BYTES)
-        # Not every system knows the option, and a socket that is no TCP socket neither.
-        with suppress(OSError, AttributeError):
-            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         transport.set_protocol(self)
         transport.resume_reading()
         reader.resume()

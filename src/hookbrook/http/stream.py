@@ -2,6 +2,9 @@
 
 The door decides who may listen to what and from where; then a `Reader` does the rest through the `Sink` port. Under our
 own server the socket is taken over and the request's task ends; under any other the task lives as long as the stream.
+
+Most streams begin with what comes next, or with a cursor behind which nothing was lost. Then nothing has to be awaited
+before they are open, and under our own server such a one has no task at all (`quick`).
 """
 
 from collections.abc import Callable
@@ -11,23 +14,21 @@ from functools import partial
 from hookbrook.core.ids import new_id
 from hookbrook.core.sse import HEARTBEAT
 from hookbrook.errors import Invalid
+from hookbrook.http.asked import NOW, Asked, Asking, Beginning
 from hookbrook.http.auth import CredentialExpired, Principal
 from hookbrook.http.busy import STREAM_HEADERS
 from hookbrook.http.exchange import HAND_OVER, Taken
 from hookbrook.http.gateway import Gateway
-from hookbrook.http.history import time_of, wanted_events
+from hookbrook.http.history import time_of
 from hookbrook.http.problems import Receive, Scope, Send
-from hookbrook.http.query import QueryString
 from hookbrook.http.sinks import STALLED_S, AsgiSink, TransportSink
 from hookbrook.http.turnstile import Turnstile
 from hookbrook.store.base import Query, Standing
 from hookbrook.stream import position
 from hookbrook.stream.connection import Connection
 from hookbrook.stream.hub import Hub
-from hookbrook.stream.subscription import Format, Subscription, sees_all
-
-#: What may be asked for by name; the provider's request has a door of its own.
-FORMATS = tuple(kind for kind in Format if kind is not Format.REQUEST)
+from hookbrook.stream.reader import Reader
+from hookbrook.stream.subscription import Format, Subscription
 
 
 class Stream:
@@ -35,10 +36,12 @@ class Stream:
         self._gateway = gateway
         self._hub = hub
         self._stalled_s = stalled_s
-        self._turnstile = Turnstile()
+        self._asking = Asking(gateway.settings.max_stream_channels)
+        #: Whoever calls `quick` goes through it as well.
+        self.turnstile = Turnstile()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, channel: str | None = None) -> None:
-        await self._turnstile.enter()
+        await self.turnstile.enter()
         try:
             principal = self._gateway.auth.authenticate(scope)
         except CredentialExpired:
@@ -47,11 +50,56 @@ class Stream:
                 raise
             await self._gateway.admission.send_expired(send)
             return
-        query = QueryString(scope["query_string"])
-        wanted = wanted_events(principal, query, channel, limit=self._gateway.settings.max_stream_channels)
-        if not wanted.channels:
+        asked = self._asked(principal, channel, scope)
+        await self.open(scope, receive, send, principal, asked.subscription, asked.beginning)
+
+    def quick(self, scope: Scope, channel: str | None) -> Callable[[Taken], None] | None:
+        """What opens the stream on the request's socket; None if that must be asked in the ordinary way.
+
+        May raise what that raises, and leaves everything as it was but for the count of streams that were asked for.
+        """
+        gateway, hub = self._gateway, self._hub
+        principal = gateway.auth.authenticate(scope)
+        asked = self._asked(principal, channel, scope)
+        subscription = asked.subscription
+        beginning, bounds = asked.beginning, gateway.store.known_bounds()
+        after = None
+        if seen := _last_event_id(scope) or beginning.seen or beginning.after:
+            after = position.intact(bounds, seen)
+        if (after is None and (seen or beginning is not NOW)) or (bounds.closings and subscription.is_exact):
+            # What was lost or closed, the store knows.
+            return None
+        address = gateway.proxies.client_of(scope)
+        connection = self._connection(scope, principal, subscription.tenant, address)
+        if gateway.admission.open(connection) is not None or gateway.admission.connect(address) is not None:
+            return None
+        open_reader = partial(
+            hub.open,
+            subscription,
+            after=after,
+            expires=principal.expires,
+            greeting=HEARTBEAT,
+            connection=connection,
+        )
+        return partial(self._begin, open_reader, connection)
+
+    def _begin(self, open_reader: Callable[..., Reader], connection: Connection, taken: Taken) -> None:
+        sink = TransportSink(taken, stalled_s=self._stalled_s)
+        sink.start(open_reader(sink=sink))
+        self._gateway.admission.tell_of_tabs(connection)
+
+    def _asked(self, principal: Principal, channel: str | None, scope: Scope) -> Asked:
+        """Raises what refuses it, if the principal may not have it too."""
+        asked = self._asking(principal.tenant, channel, scope["query_string"])
+        subscription = asked.subscription
+        # No channel at all asks for everything that is not reserved.
+        principal.require_subscribe(subscription.channels or ("*",))
+        if not subscription.channels:
             raise Invalid.of("channel", "name at least one channel or pattern: ?channel=orders.*")
-        await self.open(scope, receive, send, principal, _subscription(principal, query, wanted), query)
+        if subscription.format is Format.DATA:
+            return asked
+        # Kept for as long as the stream lasts, and asked only where an event's channels are named.
+        return replace(asked, subscription=replace(subscription, may_see=principal.may_subscribe))
 
     async def open(
         self,
@@ -60,7 +108,7 @@ class Stream:
         send: Send,
         principal: Principal,
         subscription: Subscription,
-        query: QueryString,
+        beginning: Beginning,
     ) -> None:
         """Answer with the stream, from where the request says; whoever calls has judged what may be read."""
         admission = self._gateway.admission
@@ -69,7 +117,7 @@ class Stream:
         if not is_head and (busy := admission.connect(address)) is not None:
             await admission.send_away(send, busy)
             return
-        start = await self._start(scope, query, subscription.query)
+        start = await self._start(scope, beginning, subscription.query)
         # Fixed before the head is sent: whoever has read that may publish, and some servers pass it on earlier than
         # they return from `send`. And before it is asked what is closed, so that nobody closes unseen in between.
         after = self._hub.feed.newest if start.after is None else start.after
@@ -98,9 +146,7 @@ class Stream:
             standing=standing,
         )
         if (taken := _take_over(scope)) is not None:
-            sink = TransportSink(taken, stalled_s=self._stalled_s)
-            sink.start(open_reader(sink=sink))
-            admission.tell_of_tabs(connection)
+            self._begin(open_reader, connection, taken)
         else:
             asgi_sink = AsgiSink(receive, send, stalled_s=self._stalled_s)
             reader = open_reader(sink=asgi_sink)
@@ -129,26 +175,27 @@ class Stream:
         # What was lost meanwhile was not told with the start.
         return replace(start.standing, closed=found.closed)
 
-    async def _start(self, scope: Scope, query: QueryString, wanted: Query) -> position.Start:
+    async def _start(self, scope: Scope, beginning: Beginning, wanted: Query) -> position.Start:
         """The header wins over the query, since a page's URL repeats its query at every reconnect."""
-        given = [name for name in ("after", "since", "last") if query.one(name) is not None]
-        if len(given) > 1:
-            raise Invalid.of(given[1], f"cannot be combined with {given[0]}")
-        header = next((value for name, value in scope["headers"] if name == b"last-event-id"), b"")
-        if header:
-            return await position.resume(self._gateway.store, wanted, header.decode("latin-1"), lenient=True)
-        # Polyfills that cannot set the header say it in the query.
-        spelled = query.one("lastEventId") or query.one("last-event-id") or query.one("last_event_id")
-        if spelled:
-            return await position.resume(self._gateway.store, wanted, spelled, lenient=True)
-        if (after := query.one("after")) is not None:
-            return await position.resume(self._gateway.store, wanted, after, lenient=False)
-        if (since := query.one("since")) is not None:
-            return await position.since(self._gateway.store, wanted, time_of(since, self._gateway.clock()))
-        if query.one("last") is not None:
-            count = query.number("last", default=0, low=0, high=position.MAX_LAST)
-            return await position.last(self._gateway.store, wanted, count)
+        store = self._gateway.store
+        seen = _last_event_id(scope) or beginning.seen
+        if seen:
+            return await position.resume(store, wanted, seen, lenient=True)
+        if beginning.after is not None:
+            return await position.resume(store, wanted, beginning.after, lenient=False)
+        if beginning.since is not None:
+            return await position.since(store, wanted, time_of(beginning.since, self._gateway.clock()))
+        if beginning.last is not None:
+            return await position.last(store, wanted, beginning.last)
         return position.Start()
+
+
+def _last_event_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"last-event-id":
+            text: str = value.decode("latin-1")
+            return text
+    return ""
 
 
 def _is_over(subscription: Subscription, standing: Standing, after: int) -> bool:
@@ -157,20 +204,15 @@ def _is_over(subscription: Subscription, standing: Standing, after: int) -> bool
     return len(closed) == len(subscription.channels) and after >= max(closed.values())
 
 
-def wants_control(query: QueryString) -> bool:
-    """Whether the routine control events are asked for too."""
-    return query.number("control", default=0, low=0, high=1) == 1
-
-
 def browser_of(scope: Scope, principal: Principal, address: str) -> int | None:
     """The same number for all streams that one browser opens to one origin of ours; None for programs.
 
     Only browsers send `Sec-Fetch-Mode` (Fetch Metadata, section 2). Two people with the same browser behind one
     address, and without a subject, are taken for one.
     """
-    headers = dict(scope["headers"])
-    if b"sec-fetch-mode" not in headers:
+    if all(name != b"sec-fetch-mode" for name, _ in scope["headers"]):
         return None
+    headers = dict(scope["headers"])
     return hash((headers.get(b"host"), headers.get(b"user-agent"), address, principal.kind, principal.subject))
 
 
@@ -178,19 +220,3 @@ def _take_over(scope: Scope) -> Taken | None:
     """The socket, if the server offers it."""
     hand_over: Callable[[], Taken | None] | None = (scope.get("extensions") or {}).get(HAND_OVER)
     return None if hand_over is None else hand_over()
-
-
-def _subscription(principal: Principal, query: QueryString, wanted: Query) -> Subscription:
-    name = query.one("format") or Format.DATA.value
-    if name not in FORMATS:
-        raise Invalid.of("format", f"must be one of {', '.join(FORMATS)}")
-    return Subscription(
-        tenant=principal.tenant,
-        channels=wanted.channels,
-        types=wanted.types,
-        format=Format(name),
-        control=wants_control(query),
-        merge=query.number("merge", default=0, low=0, high=1) == 1,
-        # Kept for as long as the stream lasts, and asked only where an event's channels are named.
-        may_see=sees_all if name == Format.DATA else principal.may_subscribe,
-    )

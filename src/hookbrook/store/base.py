@@ -274,6 +274,9 @@ class Log(Protocol):
 
     async def bounds(self) -> Bounds: ...
 
+    def known_bounds(self) -> Bounds:
+        """As `bounds`, by what this process knows without asking; raises a `StoreError` if it is closed."""
+
     async def read(self, query: Query, *, after: int, limit: int) -> Page:
         """The matching events with `seq > after` in order, at most `limit` of them.
 

@@ -24,6 +24,16 @@ class Start:
     standing: Standing = NOTHING_KNOWN
 
 
+def intact(bounds: Bounds, text: str) -> int | None:
+    """The seq of a cursor of this log behind which nothing was lost; None for any other, of which `resume` knows more.
+
+    Raises `Invalid` for what is no cursor at all.
+    """
+    cursor = Cursor.parse(text)
+    is_intact = bounds.epochs.contains(cursor, bounds.tail) and cursor.seq >= max(bounds.oldest - 1, bounds.floor)
+    return cursor.seq if is_intact else None
+
+
 async def resume(log: Log, query: Query, text: str, *, lenient: bool) -> Start:
     """After a cursor. One that is foreign or trimmed yields a reset.
 

@@ -175,7 +175,7 @@ class SqliteStore:
             return refused
 
     def follow(self, listener: Listener) -> Bounds:
-        bounds = self._bounds()
+        bounds = self.known_bounds()
         self._listeners.append(listener)
         return bounds
 
@@ -188,9 +188,9 @@ class SqliteStore:
             listener(events)
 
     async def bounds(self) -> Bounds:
-        return self._bounds()
+        return self.known_bounds()
 
-    def _bounds(self) -> Bounds:
+    def known_bounds(self) -> Bounds:
         epochs, kept = self._epochs, self._log.kept
         return Bounds(
             oldest=kept.oldest,
