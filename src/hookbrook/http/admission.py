@@ -85,13 +85,13 @@ class Admission:
     def open(self, connection: Connection) -> Busy | None:
         """Why one more stream may not be open at once; None if it may."""
         settings, connections = self._settings, self._connections
-        if _reached(settings.max_connections, len(connections)):
+        if settings.max_connections is not None and len(connections) >= settings.max_connections:
             return Busy("connections")
-        if _reached(settings.max_connections_per_address, connections.at_address(connection.address)):
+        limit = settings.max_connections_per_address
+        if limit is not None and connections.at_address(connection.address) >= limit:
             return Busy("address")
-        if connection.subject and _reached(
-            settings.max_connections_per_subject, connections.of_owner(connection.owner)
-        ):
+        limit = settings.max_connections_per_subject
+        if limit is not None and connection.subject and connections.of_owner(connection.owner) >= limit:
             return Busy("subject")
         return None
 
@@ -120,10 +120,6 @@ class Admission:
                 connection.address,
                 self._connections.of_browser(browser),
             )
-
-
-def _reached(limit: int | None, count: int) -> bool:
-    return limit is not None and count >= limit
 
 
 def _buckets(rate: int | None, burst: int) -> Buckets | None:

@@ -1,12 +1,15 @@
 """One open stream, as limits and lists see it."""
 
-from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
-    """One open stream: who opened it, by what right, and from where."""
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One open stream: who opened it, by what right, and from where.
+
+    A Struct, because there is one for each stream: it is made faster than a dataclass, and takes less.
+    """
 
     id: str
     tenant: str

@@ -56,6 +56,7 @@ class Hub:
         self._readers: list[set[Reader]] = [set() for _ in range(BEAT_SLICES)]
         self._slice_of: dict[Reader, set[Reader]] = {}
         self._turn = 0
+        self._opened = 0
         self._beating: asyncio.Task[None] | None = None
         self._deadlines = Deadlines(clock)
         self._alarm: asyncio.TimerHandle | None = None
@@ -113,7 +114,9 @@ class Hub:
         )
         if connection is not None:
             self.connections.add(connection, reader)
-        piece = min(self._readers, key=len)
+        # In turn: those who leave leave the pieces about as full as each other.
+        piece = self._readers[self._opened % BEAT_SLICES]
+        self._opened += 1
         piece.add(reader)
         self._slice_of[reader] = piece
         if expires is not None:

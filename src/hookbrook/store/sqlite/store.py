@@ -91,6 +91,8 @@ class SqliteStore:
         self._local = threading.local()
         self._reading: list[sqlite3.Connection] = []
         self._is_open = False
+        #: The bounds that were asked for last, and what of the writer's memory they were made of.
+        self._known: tuple[log.Kept, Bounds] | None = None
         self._reads = asyncio.Semaphore(MAX_READS)
         #: The damage that a read has met last.
         self._damage = ""
@@ -191,15 +193,18 @@ class SqliteStore:
         return self.known_bounds()
 
     def known_bounds(self) -> Bounds:
-        epochs, kept = self._epochs, self._log.kept
-        return Bounds(
-            oldest=kept.oldest,
-            tail=self._announced,
-            epochs=epochs,
-            trimmed=kept.trimmed,
-            floor=kept.floor,
-            closings=kept.closings,
-        )
+        epochs, kept, known = self._epochs, self._log.kept, self._known
+        if known is None or known[0] is not kept or known[1].tail != self._announced:
+            bounds = Bounds(
+                oldest=kept.oldest,
+                tail=self._announced,
+                epochs=epochs,
+                trimmed=kept.trimmed,
+                floor=kept.floor,
+                closings=kept.closings,
+            )
+            known = self._known = (kept, bounds)
+        return known[1]
 
     @property
     def _epochs(self) -> Epochs:
