@@ -1,6 +1,7 @@
 """Streams on the short way: opened without a task, and nobody can tell the difference."""
 
 import asyncio
+import gc
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -10,6 +11,7 @@ import pytest
 from tests.served import PATIENCE_S, Listener, Running, running
 
 from hookbrook.http.exchange import Exchange
+from hookbrook.http.protocol import Protocol
 
 #: What differs between two answers, whichever way they come.
 _OWN = re.compile(r"date: [^\r]*|retry: [0-9]+|[0-9a-z]+-[0-9]+")
@@ -137,6 +139,19 @@ async def test_a_rate_of_streams_counts_each_once(tmp_path: Path) -> None:
         for stream in streams[:3]:
             await stream.until(b": hb")
         assert b"event: hookbrook.busy" in await whole(streams[3])
+
+
+async def test_what_read_the_request_is_gone_once_the_stream_is_open(brook: Running) -> None:
+    """Without waiting for the collector: kilobytes for each stream of a herd."""
+    gc.collect()
+    gc.disable()
+    try:
+        streams = [await brook.listen("/v1/channels/a") for _ in range(5)]
+        for stream in streams:
+            await stream.until(b": hb")
+        assert sum(isinstance(each, Protocol) for each in gc.get_objects()) == 0
+    finally:
+        gc.enable()
 
 
 async def test_a_herd_is_let_in_and_whoever_left_meanwhile_costs_nothing(brook: Running, ordinary: list[str]) -> None:

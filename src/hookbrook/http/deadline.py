@@ -37,11 +37,12 @@ class Deadline:
         self._at = NEVER
 
     def end(self) -> None:
-        """The connection is no longer watched, and the timer lets go of it."""
+        """The connection is no longer watched, and let go of: held, it would be garbage in a circle."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._at = self._due = NEVER
+        self._passed = _nobody_waits
 
     def _fired(self) -> None:
         self._timer = None
@@ -53,3 +54,7 @@ class Deadline:
             self.set(self._at)
         else:
             self._passed(now)
+
+
+def _nobody_waits(_now: float) -> None:
+    return None
