@@ -6,7 +6,10 @@ before it was posted until it was read. Peers: nginx with nchan, Pushpin, sse-st
 bare uvloop loop that writes what is posted and does nothing else. Only ours has the events on the disk before it
 delivers them.
 
-CPU time is that of all processes and threads of a server, the kernel's work included. The machine may be busy with
+CPU time is that of all processes and threads of a server, the kernel's work included. An event costs something before
+anybody reads it: the request that brings it, and with ours the disk. How much of the CPU time of a delivery that is
+depends on the number of readers, so beside the whole stands what the readers alone cost: the whole less what as many
+events cost the same server at the same pace without readers. The machine may be busy with
 other things, so every round measures all of them one after another, and a ratio is the median of the rounds' ratios.
 """
 
@@ -43,6 +46,8 @@ class Figures:
     """Of one contender with so many readers, once."""
 
     cpu_us: float
+    #: The same without what the events cost when nobody reads them.
+    readers_us: float
     p50_ms: float
     p99_ms: float
     bytes_per_reader: float
@@ -63,9 +68,9 @@ class Results:
     def median(self, name: str, size: int, attribute: str) -> float:
         return statistics.median(float(getattr(each, attribute)) for each in self.rows[name][size])
 
-    def ratio(self, name: str, size: int, attribute: str) -> float | None:
-        """Ours to theirs, the median over the rounds."""
-        mine, theirs = self.rows[OURS].get(size), self.rows.get(name, {}).get(size)
+    def ratio(self, name: str, size: int, attribute: str, *, of: str = OURS) -> float | None:
+        """Ours (or another's) to theirs, the median over the rounds."""
+        mine, theirs = self.rows.get(of, {}).get(size), self.rows.get(name, {}).get(size)
         if not mine or not theirs:
             return None
         pairs = zip(mine, theirs, strict=False)
@@ -111,15 +116,15 @@ async def measure_one(contender: Contender, size: int) -> Figures:
     idle = cpu_s(contender.pid) - idle
     warm.leave()
     await asyncio.sleep(0.2)
-    rate = max(1.0, DELIVERIES_PER_S / size)
-    begin = cpu_s(contender.pid)
-    sent = await publish(contender.publish_port, contender.publish, per_second=rate, seconds=max(SECONDS, 4 / rate))
-    await crowd.settled(sent * size, patience_s=15)
-    spent = cpu_s(contender.pid) - begin
+    sent, spent = await publishing(contender, size, crowd)
     waits = sorted(crowd.waits) or [float("inf")]
     crowd.leave()
+    # Afterwards, since a server may keep events for readers who come later.
+    await asyncio.sleep(0.5)
+    _, alone = await publishing(contender, size, None)
     return Figures(
         cpu_us=spent / max(1, crowd.frames) * 1e6,
+        readers_us=(spent - alone) / max(1, crowd.frames) * 1e6,
         p50_ms=waits[len(waits) // 2] * 1e3,
         p99_ms=waits[len(waits) * 99 // 100] * 1e3,
         bytes_per_reader=(memory - before) / size,
@@ -127,6 +132,16 @@ async def measure_one(contender: Contender, size: int) -> Figures:
         idle_cpu=idle / IDLE_S,
         arrived=crowd.frames / (sent * size),
     )
+
+
+async def publishing(contender: Contender, size: int, crowd: Crowd | None) -> tuple[int, float]:
+    """How many events were published at the pace for so many readers, and the CPU seconds until all had them."""
+    rate = max(1.0, DELIVERIES_PER_S / size)
+    begin = cpu_s(contender.pid)
+    sent = await publish(contender.publish_port, contender.publish, per_second=rate, seconds=max(SECONDS, 4 / rate))
+    if crowd is not None:
+        await crowd.settled(sent * size, patience_s=15)
+    return sent, cpu_s(contender.pid) - begin
 
 
 def on_load_core(main: Coroutine[Any, Any, T]) -> T:
@@ -153,11 +168,22 @@ def compare(place: Path) -> Results:
     return results
 
 
-HEADINGS = ("readers", "", "CPU/delivery", "p50", "p99", "memory/reader", "accepts/s", "idle CPU", "arrived")
+HEADINGS = (
+    "readers",
+    "",
+    "CPU/delivery",
+    "readers alone",
+    "p50",
+    "p99",
+    "memory/reader",
+    "accepts/s",
+    "idle CPU",
+    "arrived",
+)
 
 
 def table(results: Results) -> None:
-    print("{:>8} {:<14} {:>13} {:>9} {:>9} {:>14} {:>10} {:>9} {:>8}".format(*HEADINGS))
+    print("{:>8} {:<14} {:>13} {:>13} {:>9} {:>9} {:>14} {:>10} {:>9} {:>8}".format(*HEADINGS))
     for size in SIZES:
         for name, by_size in results.rows.items():
             if size not in by_size:
@@ -167,8 +193,9 @@ def table(results: Results) -> None:
                 return results.median(name, size, attribute)
 
             print(
-                f"{size:>8,} {name:<14} {median('cpu_us'):>10.2f} µs {median('p50_ms'):>6.1f} ms "
-                f"{median('p99_ms'):>6.1f} ms {median('bytes_per_reader') / 1024:>11.2f} KB "
+                f"{size:>8,} {name:<14} {median('cpu_us'):>10.2f} µs "
+                f"{median('readers_us'):>10.2f} µs {median('p50_ms'):>6.1f} ms {median('p99_ms'):>6.1f} ms "
+                f"{median('bytes_per_reader') / 1024:>11.2f} KB "
                 f"{median('accepts_per_s'):>10,.0f} {median('idle_cpu'):>8.2%} {median('arrived'):>8.1%}"
             )
 
@@ -185,6 +212,10 @@ WANTED = (
 )
 
 
+#: Whose, against whose, what: nothing is wanted of these, but they say what can be.
+COMPARED = ((OURS, NCHAN, "readers_us"), (OURS, LIMIT, "readers_us"), (LIMIT, NCHAN, "p99_ms"))
+
+
 def verdicts(results: Results) -> None:
     for peer, attribute, least, wanted, is_most in WANTED:
         for size in SIZES:
@@ -197,6 +228,11 @@ def verdicts(results: Results) -> None:
                 f"  {attribute:<17} {ratio:6.2f} x {peer:<14} at {size:>6,} readers   wanted {sign} {wanted:g}: "
                 f"{'reached' if reached else 'NOT REACHED'}"
             )
+    for name, peer, attribute in COMPARED:
+        for size in SIZES:
+            ratio = results.ratio(peer, size, attribute, of=name)
+            if ratio is not None:
+                print(f"  {attribute:<17} {ratio:6.2f} x {peer:<14} at {size:>6,} readers   {name}, to compare")
     for size in SIZES:
         kilobytes = results.median(OURS, size, "bytes_per_reader") / 1024
         print(f"  memory per idle reader {kilobytes:.2f} KB at {size:,}   wanted <= 3: {_reached(kilobytes <= 3)}")
