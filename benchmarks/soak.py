@@ -4,6 +4,9 @@ Readers listen on a few channels while events are published to all of these. One
 and goes on; others are cut off at random and come back with the last id that they saw. Every reader checks that what it
 gets is its channel's next event. At the end all of them must have got the last one.
 
+The log is first filled with as many events as the server keeps in memory, of the same sizes, and it is trimmed all the
+time. So what is looked at is a server that has run for long: what grows is a leak.
+
 `SOAK_READERS` (10,000), `SOAK_SECONDS` (600) and `SOAK_EVENTS_PER_S` (5) set how much.
 """
 
@@ -21,6 +24,8 @@ from crowd import publish, raise_file_limit
 from harness import LOAD_CORE, folder, post
 from streams import resident
 
+from hookbrook.stream.feed import MAX_ENTRIES
+
 READERS = int(os.environ.get("SOAK_READERS", "10000"))
 SECONDS = float(os.environ.get("SOAK_SECONDS", "600"))
 EVENTS_PER_S = float(os.environ.get("SOAK_EVENTS_PER_S", "5"))
@@ -35,6 +40,8 @@ LOOK_S = 5.0
 #: For everybody to have everything after the last event.
 PATIENCE_S = 60.0
 CONNECTING = 100
+#: Events that the log keeps: more than the readers can be behind.
+KEPT = MAX_ENTRIES + 4000
 
 
 @dataclass(slots=True)
@@ -154,7 +161,7 @@ async def watch(pid: int, seen: list[tuple[float, int]]) -> None:
 
 
 def slope(seen: list[tuple[float, int]]) -> float:
-    """Bytes a minute over the second half, by least squares; in the first half the feed fills."""
+    """Bytes a minute over the second half, by least squares; in the first half those who stand still find a level."""
     half = seen[len(seen) // 2 :]
     middle = sum(at for at, _ in half) / len(half)
     level = sum(size for _, size in half) / len(half)
@@ -164,6 +171,7 @@ def slope(seen: list[tuple[float, int]]) -> float:
 
 async def run(port: int, pid: int) -> bool:
     soak = Soak(port, random.Random(1))
+    await fill_memory(port)
     begin = time.monotonic()
     for number in range(READERS):
         reader = Reader(soak, number % CHANNELS)
@@ -178,9 +186,7 @@ async def run(port: int, pid: int) -> bool:
     numbers = iter(range(10**9))
 
     def request() -> bytes:
-        number = next(numbers)
-        rows = [{"channel": f"soak.{channel}", "data": f"{number} {fill(channel)}"} for channel in range(CHANNELS)]
-        return post("/v1/events", json.dumps(rows).encode())
+        return post("/v1/events", json.dumps(rows("soak", next(numbers))).encode())
 
     # One connection, since the numbers must be appended in order.
     sent = await publish(port, request, per_second=EVENTS_PER_S, seconds=SECONDS, connections=1)
@@ -188,6 +194,18 @@ async def run(port: int, pid: int) -> bool:
     await everybody_has(soak, sent - 1)
     watching.cancel()
     return report(soak, sent, seen)
+
+
+async def fill_memory(port: int) -> None:
+    """Let the server hold as many events as it ever will, before anybody looks at its memory."""
+    many = [row for number in range(10) for row in rows("filler", number)]
+    body = json.dumps(many).encode()
+    await publish(port, lambda: post("/v1/events", body), per_second=1000, seconds=MAX_ENTRIES / len(many) / 1000)
+
+
+def rows(name: str, number: int) -> list[dict[str, str]]:
+    """An event for each channel."""
+    return [{"channel": f"{name}.{channel}", "data": f"{number} {fill(channel)}"} for channel in range(CHANNELS)]
 
 
 def fill(channel: int) -> str:
@@ -221,7 +239,11 @@ def report(soak: Soak, sent: int, seen: list[tuple[float, int]]) -> bool:
 def main() -> None:
     raise_file_limit()
     os.sched_setaffinity(0, {LOAD_CORE})
-    with folder() as place, ours(place) as contender, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with (
+        folder() as place,
+        ours(place, "--retention-count", str(KEPT)) as contender,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
         if not runner.run(run(contender.port, contender.pid)):
             raise SystemExit("FAILED")
 
