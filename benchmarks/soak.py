@@ -4,8 +4,8 @@ Readers listen on a few channels while events are published to all of these. One
 and goes on; others are cut off at random and come back with the last id that they saw. Every reader checks that what it
 gets is its channel's next event. At the end all of them must have got the last one.
 
-The log is first filled with as many events as the server keeps in memory, of the same sizes, and it is trimmed all the
-time. So what is looked at is a server that has run for long: what grows is a leak.
+So many events are published first that what the server keeps in memory is full, SQLite's cache of pages included, and
+the log is trimmed all the time. So what is looked at is a server that has run for long: what grows is a leak.
 
 `SOAK_READERS` (10,000), `SOAK_SECONDS` (600) and `SOAK_EVENTS_PER_S` (5) set how much.
 """
@@ -24,8 +24,6 @@ from crowd import publish, raise_file_limit
 from harness import LOAD_CORE, folder, post
 from streams import resident
 
-from hookbrook.stream.feed import MAX_ENTRIES
-
 READERS = int(os.environ.get("SOAK_READERS", "10000"))
 SECONDS = float(os.environ.get("SOAK_SECONDS", "600"))
 EVENTS_PER_S = float(os.environ.get("SOAK_EVENTS_PER_S", "5"))
@@ -41,7 +39,9 @@ LOOK_S = 5.0
 PATIENCE_S = 60.0
 CONNECTING = 100
 #: Events that the log keeps: more than the readers can be behind.
-KEPT = MAX_ENTRIES + 4000
+KEPT = 20_000
+#: Those that fill the server's memory: 16,384 are held for readers, and 100,000 are 64 MB of pages for SQLite.
+FILLING = 150_000
 
 
 @dataclass(slots=True)
@@ -197,10 +197,10 @@ async def run(port: int, pid: int) -> bool:
 
 
 async def fill_memory(port: int) -> None:
-    """Let the server hold as many events as it ever will, before anybody looks at its memory."""
+    """Let the server hold as much as it ever will, before anybody looks at its memory."""
     many = [row for number in range(10) for row in rows("filler", number)]
     body = json.dumps(many).encode()
-    await publish(port, lambda: post("/v1/events", body), per_second=1000, seconds=MAX_ENTRIES / len(many) / 1000)
+    await publish(port, lambda: post("/v1/events", body), per_second=1000, seconds=FILLING / len(many) / 1000)
 
 
 def rows(name: str, number: int) -> list[dict[str, str]]:
