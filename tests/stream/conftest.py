@@ -154,8 +154,8 @@ class LaggingLog:
     async def read(self, query: Query, *, after: int, limit: int) -> Page:
         return await self._store.read(query, after=after, limit=limit)
 
-    async def read_back(self, query: Query, *, before: int, limit: int) -> Page:
-        return await self._store.read_back(query, before=before, limit=limit)
+    async def read_back(self, query: Query, *, before: int, limit: int, bare: bool = False) -> Page:
+        return await self._store.read_back(query, before=before, limit=limit, bare=bare)
 
     async def standing(self, query: Query, *, after: int) -> Standing:
         return await self._store.standing(query, after=after)

@@ -186,13 +186,19 @@ class CountingLog:
     def __init__(self, log: SqliteStore) -> None:
         self._log = log
         self.held: list[int] = []
+        self.limits: list[int] = []
+        #: Of the events that were read.
+        self.bytes = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
 
-    async def read_back(self, query: Query, *, before: int, limit: int) -> Page:
+    async def read_back(self, query: Query, *, before: int, limit: int, bare: bool = False) -> Page:
+        self.limits.append(limit)
         self.held.append(sum(isinstance(each, Page) for each in gc.get_objects()))
-        return await self._log.read_back(query, before=before, limit=limit)
+        page = await self._log.read_back(query, before=before, limit=limit, bare=bare)
+        self.bytes += sum(len(event.data) + len(event.request or b"") for event in page.events)
+        return page
 
 
 @pytest.fixture
@@ -216,3 +222,12 @@ async def test_those_who_wait_for_a_page_hold_none(rig: Rig) -> None:
     assert len(log.held) > 30
     # Those that the reading threads have made and that were not looked at yet.
     assert max(log.held) < 10
+
+
+async def test_the_last_many_are_counted_without_their_data_and_in_pieces(rig: Rig) -> None:
+    await rig.publish(count=2500)
+    for query in (EVERYTHING, Query(tenant="default", channels=("a",))):
+        log = CountingLog(rig.store)
+        assert await position.last(cast("Log", log), query, 2200) == Start(after=300)
+        assert log.limits == [1000, 1000, 200]
+        assert log.bytes == 0

@@ -7,7 +7,8 @@ Most streams begin with what comes next, or with a cursor behind which nothing w
 before they are open, and under our own server such a one has no task at all (`quick`).
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
@@ -20,7 +21,7 @@ from hookbrook.http.busy import STREAM_HEADERS
 from hookbrook.http.exchange import HAND_OVER, Taken
 from hookbrook.http.gateway import Gateway
 from hookbrook.http.history import time_of
-from hookbrook.http.problems import Receive, Scope, Send
+from hookbrook.http.problems import ClientGone, Receive, Scope, Send
 from hookbrook.http.sinks import STALLED_S, AsgiSink, TransportSink
 from hookbrook.http.turnstile import Turnstile
 from hookbrook.store.base import Query, Standing
@@ -117,7 +118,7 @@ class Stream:
         if not is_head and (busy := admission.connect(address)) is not None:
             await admission.send_away(send, busy)
             return
-        start = await self._start(scope, beginning, subscription.query)
+        start = await _unless_gone(receive, self._start(scope, beginning, subscription.query), beginning)
         # Fixed before the head is sent: whoever has read that may publish, and some servers pass it on earlier than
         # they return from `send`. And before it is asked what is closed, so that nobody closes unseen in between.
         after = self._hub.feed.newest if start.after is None else start.after
@@ -188,6 +189,29 @@ class Stream:
         if beginning.last is not None:
             return await position.last(store, wanted, beginning.last)
         return position.Start()
+
+
+async def _unless_gone(receive: Receive, starting: Awaitable[position.Start], beginning: Beginning) -> position.Start:
+    """Where to start; raises `ClientGone` if that must be looked for and the server says that the client has left.
+
+    Ours says so when the connection is reset: one that only stops sending may still read.
+    """
+    if beginning.last is None:
+        return await starting
+    looking, leaving = asyncio.ensure_future(starting), asyncio.ensure_future(_departure(receive))
+    try:
+        await asyncio.wait((looking, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not looking.done():
+            raise ClientGone("the client left before its last events were found")
+        return looking.result()
+    finally:
+        for task in (looking, leaving):
+            task.cancel()
+
+
+async def _departure(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _last_event_id(scope: Scope) -> str:

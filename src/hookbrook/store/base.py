@@ -284,8 +284,11 @@ class Log(Protocol):
         `scanned_to < tail`. All of a page MUST come from one snapshot.
         """
 
-    async def read_back(self, query: Query, *, before: int, limit: int) -> Page:
-        """The matching events with `seq < before`, newest first; here `scanned_to` is the lowest seq looked at."""
+    async def read_back(self, query: Query, *, before: int, limit: int, bare: bool = False) -> Page:
+        """The matching events with `seq < before`, newest first; here `scanned_to` is the lowest seq looked at.
+
+        `bare`: without data and request, for whoever only counts.
+        """
 
     async def seq_at(self, time_us: int) -> int:
         """The seq of the last event appended before that time, or of the last trimmed one."""

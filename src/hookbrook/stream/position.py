@@ -12,6 +12,8 @@ from hookbrook.stream.reader import NOTHING_KNOWN
 #: read the whole log.
 MAX_LAST_SCAN = 200_000
 MAX_LAST = 10_000
+#: Events that one of those pages counts: a moment's reading, so that whoever leaves stops it soon.
+PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,7 @@ async def last(log: Log, query: Query, count: int) -> Start:
         return Start(after=bounds.tail, standing=standing)
     before, scanned, found = bounds.tail + 1, 0, 0
     while before > bounds.oldest and scanned < MAX_LAST_SCAN:
-        seen, first, scanned_to = await _look_back(log, query, before=before, limit=count - found)
+        seen, first, scanned_to = await _look_back(log, query, before=before, limit=min(PAGE, count - found))
         found += seen
         if found >= count:
             return Start(after=first - 1, standing=standing)
@@ -107,7 +109,7 @@ async def last(log: Log, query: Query, count: int) -> Start:
 async def _look_back(log: Log, query: Query, *, before: int, limit: int) -> tuple[int, int, int]:
     """How many events a page backwards has, the seq of its first one (0: it has none), and how far it looked.
 
-    Numbers only: a page has megabytes, and whoever waits for the next one must not hold on to the last.
+    Numbers only: whoever waits for the next page must not hold on to the last.
     """
-    page = await log.read_back(query, before=before, limit=limit)
+    page = await log.read_back(query, before=before, limit=limit, bare=True)
     return len(page.events), page.events[-1].seq if page.events else 0, page.scanned_to

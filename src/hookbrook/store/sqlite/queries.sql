@@ -72,6 +72,9 @@ SELECT {columns} FROM event WHERE seq IN ({seqs} ORDER BY 1 LIMIT ?) ORDER BY se
 -- read_channels_back --
 SELECT {columns} FROM event WHERE seq IN ({seqs} ORDER BY 1 DESC LIMIT ?) ORDER BY seq DESC;
 
+-- read_channels_back_bare --
+SELECT {bare_columns} FROM event WHERE seq IN ({seqs} ORDER BY 1 DESC LIMIT ?) ORDER BY seq DESC;
+
 -- seqs_of_channel --
 -- Events whose home the channel is, and those that only name it.
 SELECT seq FROM event WHERE tenant = ? AND channel = ? AND seq > ? AND seq < ?
@@ -83,6 +86,9 @@ SELECT {columns} FROM event WHERE seq > ? AND seq <= ? AND ({filter}) ORDER BY s
 
 -- scan_back --
 SELECT {columns} FROM event WHERE seq < ? AND seq >= ? AND ({filter}) ORDER BY seq DESC LIMIT ?;
+
+-- scan_back_bare --
+SELECT {bare_columns} FROM event WHERE seq < ? AND seq >= ? AND ({filter}) ORDER BY seq DESC LIMIT ?;
 
 -- owed_to_nobody --
 NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = event.seq);

@@ -83,15 +83,18 @@ def read(connection: sqlite3.Connection, query: Query, *, after: int, limit: int
     )
 
 
-def read_back(connection: sqlite3.Connection, query: Query, *, before: int, limit: int, epochs: Epochs) -> Page:
+def read_back(
+    connection: sqlite3.Connection, query: Query, *, before: int, limit: int, bare: bool, epochs: Epochs
+) -> Page:
     """Backwards from `before`; see `Log.read_back`. Inside a read transaction."""
     oldest, tail = _ends(connection)
     before = max(min(before, tail + 1), oldest)
     if _is_indexed(query):
-        found, end = _indexed(connection, "read_channels_back", query, (oldest - 1, before), limit), oldest
+        name = "read_channels_back_bare" if bare else "read_channels_back"
+        found, end = _indexed(connection, name, query, (oldest - 1, before), limit), oldest
     else:
         end = max(before - SCAN_ROWS, oldest)
-        found = _scan(connection, "scan_back", query, (before, end), limit)
+        found = _scan(connection, "scan_back_bare" if bare else "scan_back", query, (before, end), limit)
     scanned_to = min(found.rows[-1][0] if found.cut else end, before)
     events = _events(connection, found, query, epochs)
     return Page(events=events, scanned_to=scanned_to, oldest=oldest, tail=tail)

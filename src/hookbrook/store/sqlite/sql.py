@@ -22,6 +22,8 @@ CHUNKS = (128, 32)
 EVENT_COLUMNS = (
     "seq, tenant, channel, more, id, type, source, time, appended, content_type, kind, effect, merge, request, data"
 )
+#: The same without the large ones.
+BARE_COLUMNS = EVENT_COLUMNS.replace("request, data", "NULL, NULL")
 
 _BLOCK = re.compile(r"^-- (\w+) --$", re.MULTILINE)
 
@@ -36,7 +38,8 @@ def _statements() -> dict[str, str]:
 
 def _uncommented(body: str) -> str:
     lines = [line for line in body.splitlines() if not line.startswith("--")]
-    return " ".join(" ".join(lines).split()).removesuffix(";").replace("{columns}", EVENT_COLUMNS)
+    text = " ".join(" ".join(lines).split()).removesuffix(";")
+    return text.replace("{columns}", EVENT_COLUMNS).replace("{bare_columns}", BARE_COLUMNS)
 
 
 def sql(name: str) -> str:

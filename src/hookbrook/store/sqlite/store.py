@@ -214,8 +214,8 @@ class SqliteStore:
     async def read(self, query: Query, *, after: int, limit: int) -> Page:
         return await self._read(reading.read, query, after=after, limit=limit, epochs=self._epochs)
 
-    async def read_back(self, query: Query, *, before: int, limit: int) -> Page:
-        return await self._read(reading.read_back, query, before=before, limit=limit, epochs=self._epochs)
+    async def read_back(self, query: Query, *, before: int, limit: int, bare: bool = False) -> Page:
+        return await self._read(reading.read_back, query, before=before, limit=limit, bare=bare, epochs=self._epochs)
 
     async def seq_at(self, time_us: int) -> int:
         return await self._read(reading.seq_at, time_us)
