@@ -91,9 +91,10 @@ class Reader(asyncio.Protocol):
         # uvloop's transports are none of asyncio's classes.
         self.transport = cast("asyncio.Transport", transport)
         self.rest = b""
-        # From the beginning at first, so that nothing can be missed before the stream is open.
+        # From its channel's first event at first, so that nothing can be missed before the stream is open. (`since=`
+        # would tell, rightly, that some of what filled the memory was trimmed.)
         place = f"last-event-id: {self.last_id}\r\n" if self.last_id else ""
-        start = "" if self.last_id else "?since=1h"
+        start = "" if self.last_id else "?last=1000"
         head = f"GET /v1/channels/soak.{self.channel}{start} HTTP/1.0\r\nhost: 127.0.0.1\r\n"
         self.transport.write(f"{head}accept: text/event-stream\r\n{place}\r\n".encode())
 
