@@ -174,6 +174,8 @@ def is_json(data: bytes) -> bool:
 
 
 def is_utf8(data: bytes) -> bool:
+    if data.isascii():
+        return True
     try:
         data.decode()
     except UnicodeDecodeError:

@@ -151,7 +151,11 @@ class Ingest:
     def receipt(self, scope: Scope, appended: Appended) -> tuple[int, bytes, bytes]:
         """Status, header lines and body of the answer, once the event of `single` is durable."""
         found: _Found = scope[_FOUND]
-        reply = self._acknowledged(found.intake, found.judged, (appended,))
+        intake = found.intake
+        self._gateway.tally.count(intake.source.id, "duplicate" if appended.duplicate else "accepted")
+        reply = acknowledge(intake.row)
+        if reply is None:
+            return 200, _JSON_LINE, _encode(_receipt(appended))
         return reply.status, _lines(reply), reply.body
 
     async def _take(self, name: str, scope: Scope, receive: Receive, arrived: int) -> Reply:
@@ -207,7 +211,7 @@ class Ingest:
         reply = acknowledge(intake.row)
         if reply is not None:
             return reply
-        answered = [_Receipt(id=each.id, cursor=each.cursor, duplicate=each.duplicate) for each in appended]
+        answered = [_receipt(each) for each in appended]
         body = _encode(answered if judged.batch else answered[0])
         return Reply(status=200, content_type=JSON_TYPE, body=body)
 
@@ -326,6 +330,10 @@ class Ingest:
             for other in self._sources.values()
             if other.tenant == source.tenant and other.id != source.id and other.provider in rows
         ]
+
+
+def _receipt(appended: Appended) -> _Receipt:
+    return _Receipt(id=appended.id, cursor=appended.cursor, duplicate=appended.duplicate)
 
 
 def _more(skipped: int) -> str:

@@ -7,6 +7,7 @@ large one.
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -173,7 +174,7 @@ class Intake:
 
     def _record(self, request: Request, verdict: Verdict, arrival: Arrival) -> bytes:
         """The request as it is kept beside the body; header values as received, but for credentials."""
-        headers = _texts(request.headers, self._private)
+        headers = _texts(request, self._private)
         query = request.query.decode("latin-1")
         if self._private_parameters and self._private_parameters & request.query_fields.keys():
             query = HIDDEN
@@ -193,14 +194,14 @@ class Intake:
         )
 
 
-def _texts(headers: Sequence[tuple[bytes, bytes]], private: frozenset[bytes]) -> tuple[tuple[str, str], ...]:
-    """Names and values as text; the values of private ones hidden."""
-    # All at once, because each step for each of a dozen headers would cost as much as the rest of the record.
-    pieces = [piece for pair in headers for piece in pair]
-    texts = b"\0".join(pieces).decode("latin-1").split("\0")
-    names = texts[::2]
-    if len(texts) == len(pieces) and "".join(names).islower() and not private & {name for name, _ in headers}:
-        return tuple(zip(names, texts[1::2], strict=True))
+def _texts(request: Request, private: frozenset[bytes]) -> tuple[tuple[str, str], ...]:
+    """Names and values of the headers as text; the values of private ones hidden."""
+    headers = request.headers
+    if request.lowered and not request.has_any(private):
+        # All at once, because each step for each of a dozen headers would cost as much as the rest of the record.
+        texts = b"\0".join(chain.from_iterable(headers)).decode("latin-1").split("\0")
+        if len(texts) == 2 * len(headers):
+            return tuple(zip(texts[::2], texts[1::2], strict=True))
     return tuple(
         [
             (name.decode("latin-1"), HIDDEN if name.lower() in private else value.decode("latin-1"))

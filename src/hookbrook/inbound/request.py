@@ -69,7 +69,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     url: str = ""
     #: In the order received; names in any case.
     headers: Sequence[tuple[bytes, bytes]] = ()
-    #: Whether all names are in lower case, as ASGI has them: a few look-ups then need no index.
+    #: Whether all names are in lower case, as ASGI has them.
     lowered: bool = False
     #: What follows the question mark, without it.
     query: bytes = b""
@@ -80,9 +80,20 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def header(self, name: bytes) -> Sequence[bytes]:
         """The values of every header of this name (in lower case), in order, without white space around them."""
-        if self.lowered:
-            return [value.strip() for key, value in self.headers if key == name]
+        if self.lowered and (distinct := self._distinct):
+            value = distinct.get(name)
+            return () if value is None else (value.strip(),)
         return self._headers.get(name, ())
+
+    @_once
+    def _distinct(self) -> Mapping[bytes, bytes]:
+        """The headers as they came, if no name is there twice; else nothing."""
+        found = dict(self.headers)
+        return found if len(found) == len(self.headers) else {}
+
+    def has_any(self, names: frozenset[bytes]) -> bool:
+        """Whether there is a header of one of these names (in lower case)."""
+        return not names.isdisjoint((self.lowered and self._distinct) or self._headers)
 
     @_once
     def _headers(self) -> Mapping[bytes, Sequence[bytes]]:
@@ -214,8 +225,11 @@ def _members_of(names: frozenset[str]) -> Callable[[bytes], Mapping[str, Any]]:
 
     def read(body: bytes) -> Mapping[str, Any]:
         found = decoder.decode(body)
-        values = ((name, getattr(found, attribute)) for attribute, name in attributes.items())
-        return {name: value for name, value in values if value is not msgspec.UNSET}
+        return {
+            name: value
+            for attribute, name in attributes.items()
+            if (value := getattr(found, attribute)) is not msgspec.UNSET
+        }
 
     return read
 

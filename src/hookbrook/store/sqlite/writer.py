@@ -22,6 +22,8 @@ from itertools import groupby
 from queue import SimpleQueue
 from typing import Any, Protocol
 
+import msgspec
+
 from hookbrook.core.event import Event
 from hookbrook.errors import Problem, StoreUnavailable
 from hookbrook.store.sqlite.connection import blames_file, blames_machine
@@ -49,9 +51,8 @@ class Job:
     error: BaseException | None = None
 
 
-@dataclass(slots=True, eq=False)
-class AppendJob:
-    """An append; `batch` is what the `Merge` understands."""
+class AppendJob(msgspec.Struct, eq=False):
+    """An append; `batch` is what the `Merge` understands. A Struct, because one is made for every publish."""
 
     batch: Any
     future: asyncio.Future[Any]
