@@ -23,7 +23,7 @@ from hookbrook.http.doors import STREAM
 from hookbrook.http.exchange import Exchange, Taken
 from hookbrook.http.guard import Guard
 from hookbrook.http.history import accept
-from hookbrook.http.problems import Receive, Scope, Send
+from hookbrook.http.problems import Problems, Receive, Scope, Send
 from hookbrook.http.publish import CHANNELS
 from hookbrook.http.turnstile import Turnstile
 from hookbrook.store.appender import Appender
@@ -99,7 +99,14 @@ class Express:
         except Exception:  # noqa: BLE001 - nothing was appended; the ordinary way meets the same, and can tell it
             exchange.start()
             return
-        status, block, body = door.receipt(exchange.scope, result)
+        except asyncio.CancelledError as error:  # whether it was appended is not known, so not once more
+            self._fail(exchange, error)
+            return
+        try:
+            status, block, body = door.receipt(exchange.scope, result)
+        except Exception as error:  # noqa: BLE001 - it is durable, so not once more; `_fail` tells the log
+            self._fail(exchange, error)
+            return
         if exchange.respond(status, b"%bcontent-length: %d\r\n%b" % (block, len(body), lines), body):
             return
 
@@ -108,6 +115,14 @@ class Express:
 
         # The client does not read its answers, and this one must wait for it.
         exchange.start(answering)
+
+    def _fail(self, exchange: Exchange, error: BaseException) -> None:
+        """Answer as the ordinary way does where a door raises this."""
+
+        async def failing(_scope: Scope, _receive: Receive, _send: Send) -> None:
+            raise error
+
+        exchange.start(self._guard.around(Problems(failing)))
 
     def _enter(self, exchange: Exchange) -> bool:
         """Open the stream, in its turn; False if its client has left meanwhile."""

@@ -12,6 +12,7 @@ Pages of listed origins are let in, and CORS tells the browser so (Fetch standar
 
 import ipaddress
 from collections.abc import Awaitable, Iterable, Mapping
+from copy import copy
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -237,6 +238,12 @@ class Guard:
         if scope["method"] == "OPTIONS" and _is_preflight(scope):
             return self._answer_preflight(origin, send)
         return self._app(scope, receive, _adding(scope, send, [_VARY, *self._cors.get(origin, ())]))
+
+    def around(self, app: App) -> "Guard":
+        """The same rules around another application."""
+        guard = copy(self)
+        guard._app = app
+        return guard
 
     def lines_for(self, origin: bytes | None) -> bytes:
         """The header lines that an answer to a page of that origin begins with, each ended by CR LF."""
