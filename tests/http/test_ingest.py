@@ -161,6 +161,19 @@ async def test_an_unknown_and_a_disabled_source_answer_like_a_wrong_signature(
     assert "disabled_source" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("provider", "headers"),
+    [("gitlab", {"X-Gitlab-Token": "another"}), ("discord", {"X-Signature-Ed25519": "ab" * 64})],
+)
+async def test_an_unknown_source_answers_like_a_wrong_proof_of_any_recipe(
+    house: House, provider: str, headers: dict[str, str]
+) -> None:
+    await house.source(provider=provider, secrets=["58" + "66" * 31])
+    headers = {**headers, "X-Signature-Timestamp": str(house.clock() // 1_000_000)}
+    known, unknown = [await post(house, headers, path=path) for path in ("/in/in", "/in/nowhere")]
+    assert (known.status, known.body) == (401, unknown.body)
+
+
 async def test_a_body_over_the_limit_is_refused_whether_it_says_so_or_not(tmp_path: Path) -> None:
     async with gateway_in(tmp_path, max_webhook_bytes="2KiB") as house:
         await house.source(secrets=[SECRET])

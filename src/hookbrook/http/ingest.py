@@ -27,6 +27,7 @@ from hookbrook.core.source import Source
 from hookbrook.errors import MethodNotAllowed, Problem
 from hookbrook.http.answer import answer as answer_at_once
 from hookbrook.http.body import read_body
+from hookbrook.http.decoy import SIGNATURE, Decoys
 from hookbrook.http.failures import Failed, FailureLog
 from hookbrook.http.gateway import Gateway
 from hookbrook.http.intake import UNVERIFIED_CHANNEL as UNVERIFIED_CHANNEL
@@ -35,9 +36,8 @@ from hookbrook.http.problems import Receive, Scope, Send
 from hookbrook.inbound.case import Case, Other
 from hookbrook.inbound.certificate import Certificates
 from hookbrook.inbound.challenge import Reply, acknowledge, answer
-from hookbrook.inbound.recipe import read_row
 from hookbrook.inbound.request import Request
-from hookbrook.inbound.verdict import Reason
+from hookbrook.inbound.verdict import Reason, Verdict, mismatch
 
 log = logging.getLogger("hookbrook.ingest")
 
@@ -60,21 +60,6 @@ HINTS: Final[Mapping[Reason, str]] = {
     Reason.NETWORK: "it came from an address that is in none of the source's networks",
     Reason.MISMATCH: "is the secret the one that the provider shows, and does a proxy in front of us change the body?",
 }
-
-
-#: Stands in for a source that is not there, so that its name cannot be found out by how fast it is refused: the same
-#: steps and an HMAC over the same bytes. The header is one that no network lets through.
-DECOY_HEADER: Final = b"hookbrook decoy"
-_DECOY = Source(id="", name="", provider="", secrets=("nobody has this",), created=0, updated=0)
-_DECOY_ROW = {
-    "title": "Nobody",
-    "verify": {
-        "recipe": "hmac",
-        "signature": {"places": [f"header:{DECOY_HEADER.decode()}"], "encoding": "hex"},
-        "message": "{b}",
-    },
-}
-_DECOY_SIGNATURE = (DECOY_HEADER, b"00" * 32)
 
 
 #: In a scope: the request is one of our own (`api_trigger`), which comes from no network.
@@ -112,7 +97,7 @@ class Ingest:
         self._base = gateway.settings.base_url
         #: By the source's name; an entry is good for the very record that it was made of.
         self._intakes: dict[str, Intake] = {}
-        self._decoy = Intake(_DECOY, read_row("decoy", _DECOY_ROW), gateway.random)
+        self._decoys = Decoys(gateway.providers.values(), gateway.random)
         self.failures = FailureLog(gateway.store, rows=gateway.providers, random=gateway.random)
 
     async def close(self) -> None:
@@ -270,16 +255,16 @@ class Ingest:
 
     async def _refused_without_source(self, name: str, scope: Scope, body: bytes, arrived: int) -> Problem:
         """The answer of a source whose signature does not match, after as much work."""
-        decoy = self._decoy
-        signed = {**scope, "headers": [*scope["headers"], _DECOY_SIGNATURE]}
-        found = await self._judged(decoy, signed, body, arrived)
+        signed = {**scope, "headers": [*scope["headers"], SIGNATURE]}
+        await self._judged(self._decoys.for_(scope["headers"]), signed, body, arrived)
         why = "disabled_source" if name in self._sources else "unknown_source"
-        skipped = self.failures.allows(decoy.source.id, why, arrived)
+        skipped = self.failures.allows("", why, arrived)
         if skipped is not None:
             shown = (name if name.isprintable() else ascii(name))[:64]
             facts = {"source": shown, "reason": why, "skipped": skipped}
             log.warning("refused: source=%s reason=%s%s", shown, why, _more(skipped), extra=facts)
-        return found.judged.verdict.problem()
+        refusal = mismatch()
+        return Verdict(ok=False, reason=refusal.reason, detail=refusal.detail).problem()
 
     def _note_failure(self, found: "_Found") -> None:
         """Log it and have it explained, unless there are too many."""

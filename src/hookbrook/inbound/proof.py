@@ -96,7 +96,7 @@ def _token(recipe: Token, secrets: Sequence[str]) -> Prove:
                 matches &= compare_digest(digest, value)
             if matches:
                 return Proof(secret=index)
-        raise Refusal(Reason.MISMATCH, "The secret does not match.")
+        raise mismatch()
 
     return prove if expected else _refuse_without_secret
 
