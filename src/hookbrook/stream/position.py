@@ -93,17 +93,18 @@ async def last(log: Log, query: Query, count: int) -> Start:
     standing = await log.standing(query, after=bounds.oldest - 1) if bounds.floor else NOTHING_KNOWN
     if count == 0:
         return Start(after=bounds.tail, standing=standing)
+    # If none matches, nothing between here and the log's beginning is missed, nor told if it is trimmed meanwhile.
+    after = bounds.tail
     before, scanned, found = bounds.tail + 1, 0, 0
-    while before > bounds.oldest and scanned < MAX_LAST_SCAN:
+    while found < count and before > bounds.oldest and scanned < MAX_LAST_SCAN:
         seen, first, scanned_to = await _look_back(log, query, before=before, limit=min(PAGE, count - found))
-        found += seen
-        if found >= count:
-            return Start(after=first - 1, standing=standing)
+        if seen:
+            found, after = found + seen, first - 1
         scanned += before - scanned_to
         if scanned_to >= before:
             break
         before = scanned_to
-    return Start(after=before - 1, standing=standing)
+    return Start(after=after, standing=standing)
 
 
 async def _look_back(log: Log, query: Query, *, before: int, limit: int) -> tuple[int, int, int]:
