@@ -19,7 +19,7 @@ from hookbrook.core.event import Appended, NewEvent
 from hookbrook.core.fetch import LocalFault, Request, Response, Timing
 from hookbrook.core.retry import DEFAULT_DELAYS_S, JITTER
 from hookbrook.errors import StoreFull
-from hookbrook.outbound.lane import MAX_QUEUED
+from hookbrook.outbound.lane import MAX_QUEUED, OVERHEAD
 from hookbrook.store.base import DeliveryQuery
 
 from .conftest import Peer, Serve, until
@@ -524,6 +524,22 @@ async def test_the_bytes_held_in_queues_are_bounded(tmp_path: Path, serve: Serve
     assert Counter(post.ids) == {**{f"evt_{n}": 4 for n in range(40)}, "huge": 4}
 
 
+async def test_small_events_in_queues_are_counted_with_all_that_they_take(tmp_path: Path, serve: Serve) -> None:
+    post = Post()
+    post.gate.clear()
+    async with rig_on(tmp_path / "a.db") as rig:
+        dispatcher = await rig.start(max_queued_bytes=100 * OVERHEAD)
+        url = (await serve(post)).url
+        for _ in range(4):
+            await rig.endpoint(url, concurrency=1)
+        for n in range(0, 200, 50):
+            await rig.publish(*(f"evt_{n + i:03}" for i in range(50)))
+            assert dispatcher.stats().queued < 100
+        post.gate.set()
+        await rig.settled()
+    assert Counter(post.ids) == {f"evt_{n:03}": 4 for n in range(200)}
+
+
 async def test_while_outcomes_cannot_be_recorded_nothing_is_lost_or_sent_twice(tmp_path: Path, serve: Serve) -> None:
     post, other = Post(), Post()
     ids = [f"evt_{n:03}" for n in range(200)]
@@ -820,7 +836,7 @@ async def test_through_failures_resends_changes_and_restarts_all_is_delivered_an
     published: list[str] = []
     for round_ in range(3):
         async with rig_on(tmp_path / "a.db", time=time) as rig:
-            dispatcher = await rig.start(max_in_flight=9, max_queued_bytes=200, max_unrecorded=20)
+            dispatcher = await rig.start(max_in_flight=9, max_queued_bytes=15 * OVERHEAD, max_unrecorded=20)
             if round_ == 0:
                 for url in urls:
                     await rig.endpoint(url, concurrency=4, retry=tuple([3.0] * 40))

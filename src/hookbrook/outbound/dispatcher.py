@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 #: Attempts under way at once, over all endpoints; each has a connection. The usual limit of open files is 1,024.
 MAX_IN_FLIGHT: Final = 1000
-#: Bytes of events held in queues, over all endpoints.
+#: Bytes that the deliveries in queues take, over all endpoints.
 MAX_QUEUED_BYTES: Final = 64 << 20
 #: How often the table is asked for everything that is due.
 SWEEP_S: Final = 60.0
@@ -78,7 +78,7 @@ class Dispatcher:
         rng: for jitter and the ids of attempts.
         timers: the running event loop if None; must be given when the dispatcher is made outside of it.
         max_in_flight: attempts under way at once, over all endpoints.
-        max_queued_bytes: bytes of events held in queues, over all endpoints.
+        max_queued_bytes: bytes that the deliveries in queues take, over all endpoints.
         max_unrecorded: outcomes that wait for the table, above which no attempt is begun.
     """
 

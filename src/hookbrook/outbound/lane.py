@@ -41,6 +41,9 @@ from hookbrook.store.base import Due
 MAX_QUEUED: Final = 1000
 #: Deliveries read from the table at once; some milliseconds of the store's time.
 PAGE: Final = 400
+#: Bytes of memory that a delivery takes beside its event's data: its id, its claim, and an event of its own, since each
+#: page is decoded apart. Measured as resident memory over 20,000 of them; one whose event others hold too takes less.
+OVERHEAD: Final = 1024
 #: What an event is taken to weigh until the first of a lane was seen: about the largest that publishers may send.
 UNKNOWN_SIZE: Final = 1 << 20
 #: While first attempts wait too, one in so many slots goes to a retry.
@@ -72,14 +75,14 @@ class Owed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: Attempts made so far.
     attempts: int
     event: Event
-    #: Bytes that it holds in memory, as far as they can be many.
+    #: Bytes that it holds in memory.
     size: int
     #: What else is in this line waits until this has ended.
     line: str | None = None
 
     @classmethod
     def of(cls, delivery_id: str, attempts: int, event: Event, line: str | None = None) -> "Owed":
-        size = len(event.data) + (len(event.request) if event.request else 0)
+        size = OVERHEAD + len(event.data) + (len(event.request) if event.request else 0)
         return cls(delivery_id=delivery_id, attempts=attempts, event=event, size=size, line=line)
 
 

@@ -14,7 +14,7 @@ class Stats:
     lanes: int
     #: Attempts under way.
     in_flight: int
-    #: Deliveries known in memory that wait for a slot, and the bytes of their events.
+    #: Deliveries known in memory that wait for a slot, and the bytes that they take.
     queued: int
     queued_bytes: int
     #: Outcomes that wait for the table.
