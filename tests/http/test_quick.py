@@ -141,6 +141,34 @@ async def test_a_rate_of_streams_counts_each_once(tmp_path: Path) -> None:
         assert b"event: hookbrook.busy" in await whole(streams[3])
 
 
+@pytest.mark.parametrize(
+    "after",
+    [
+        f"\r\nGET /v1/health HTTP/1.1\r\n{HOST}\r\n",
+        f"\r\nPOST /v1/channels/a HTTP/1.1\r\n{HOST}Content-Length: 5\r\n\r\nfalse",
+        f"\r\nGET /v1/stream?channel=a HTTP/1.1\r\n{HOST}",
+        "\r\nno HTTP at all\r\n\r\n",
+        # As `curl --http2` asks.
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+        f"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\nGET /v1/health HTTP/1.1\r\n{HOST}\r\n",
+    ],
+)
+async def test_what_the_packet_of_a_request_holds_beside_it_does_not_harm_the_stream(
+    brook: Running, ordinary: list[str], caplog: pytest.LogCaptureFixture, after: str
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", brook.port)
+    listener = Listener(reader, writer)
+    writer.write(f"GET /v1/stream?channel=a HTTP/1.1\r\n{HOST}{after}".encode())
+    async with asyncio.timeout(PATIENCE_S):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    await listener.until(b": hb")
+    await brook.publish("a", "hello")
+    assert await listener.data(1) == ["hello"]
+    assert b"HTTP/1.1" not in listener.raw
+    assert (ordinary, [record.message for record in caplog.records if record.levelname == "ERROR"]) == ([], [])
+    writer.close()
+
+
 def protocols() -> int:
     """Those of other tests too, which may be held by a fixture of theirs."""
     return sum(isinstance(each, Protocol) for each in gc.get_objects())

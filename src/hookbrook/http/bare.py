@@ -49,6 +49,10 @@ class Bare(HttpToolsProtocol):
         self.client = _address(transport.get_extra_info("peername"))
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
 
+    def let_go(self) -> None:
+        """Drop what points back here in circles and would stay until the collector looks: kilobytes for each stream."""
+        self.cycle = self.parser = None  # type: ignore[assignment]
+
 
 def new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
     parser = httptools.HttpRequestParser(protocol)

@@ -171,7 +171,8 @@ class Protocol(Bare):
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
-            self._refuse(_problem_of(error))
+            if not self._deaf:
+                self._refuse(_problem_of(error))
             return
         self._start_active()
         if self._phase != BETWEEN:
@@ -196,6 +197,8 @@ class Protocol(Bare):
         self.cycle.scope["headers"][:] = headers
 
     def on_message_begin(self) -> None:
+        if self._deaf:
+            raise BadRequest("Nothing follows a request whose response took the socket over.")
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -362,8 +365,8 @@ class Protocol(Bare):
         self._deadline.end()
         self._unwatch()
         self.server_state.total_requests += 1
-        # These point back here in circles, and would stay until the collector looks: kilobytes for each stream.
-        self.cycle = self.parser = None  # type: ignore[assignment]
+        # Not now, since it may be the parser that led here.
+        self.loop.call_soon(self.let_go)
         ended = accesslog.recorder(exchange.scope, exchange.status, exchange.started_at, self.loop.time)
         return Taken(transport=self.transport, chunked=exchange.leave(), ended=ended)
 
