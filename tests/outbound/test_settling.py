@@ -90,6 +90,19 @@ async def test_a_start_goes_on_with_what_a_stop_broke_off(tmp_path: Path) -> Non
     await again.close()
 
 
+async def test_what_changes_after_a_stop_is_left_to_the_next_start(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "hookbrook.db", clock=lambda: NOW)
+    await store.open()
+    catalog = await owed_many(store)
+    settler = Settler(store, lambda _: None, clock=lambda: NOW)
+    catalog.on_routes(settler.routes_changed)
+    await settler.stop()
+    await catalog.save(replace(ENDPOINT, enabled=False, revision=2))
+    assert settler.at_rest, "nobody would end it, and the store is about to be closed"
+    assert (await store.counts())[State.PENDING] > 0
+    await store.close()
+
+
 async def test_a_store_that_cannot_write_is_asked_again_later(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "hookbrook.db", clock=lambda: NOW)
     await store.open()

@@ -47,6 +47,7 @@ class Settler:
         self._task: asyncio.Task[None] | None = None
         #: Something changed since the table was last asked.
         self._changed = False
+        self._stopped = False
 
     async def start(self) -> None:
         """Go on with what was not brought to its end."""
@@ -58,7 +59,11 @@ class Settler:
             self._look()
 
     async def stop(self) -> None:
-        """Stop between two steps, or in the middle of one that is then done whole or not at all."""
+        """Stop between two steps, or in the middle of one that is then done whole or not at all.
+
+        What changes from now on, such as an endpoint that a last attempt disables, is settled after the next start.
+        """
+        self._stopped = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -69,7 +74,7 @@ class Settler:
 
     def _look(self) -> None:
         self._changed = True
-        if self._task is None:
+        if self._task is None and not self._stopped:
             self._task = asyncio.create_task(self._run(), name="hookbrook settling")
 
     async def _run(self) -> None:
