@@ -1,5 +1,6 @@
 """How SQLite finds what it is asked about lines: by an index, however long they are."""
 
+import json
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -42,8 +43,8 @@ def test_a_long_line_costs_no_more_than_a_short_one(line: sqlite3.Connection) ->
     steps = Steps(line)
     line_up(line, {Line("ep_1", "a")}, now=7)
     settle(line, {Line("ep_1", "a")}, now=7)
-    due = line.execute(sql("due_deliveries"), ("ep_1", 0, 7, 100)).fetchall()
-    assert [row[0] for row in due] == ["dlv_000001"]
+    (due,) = line.execute(sql("due_deliveries"), ("ep_1", 0, 7, 100)).fetchone()
+    assert [row[0] for row in json.loads(due)] == ["dlv_000001"]
     assert line.execute(sql("next_due")).fetchall() == [("ep_1", 7)]
     assert line.execute(sql("next_due_of"), ("ep_1",)).fetchone() == (7,)
     assert steps.count < 20
