@@ -197,7 +197,8 @@ class Intake:
 def _texts(request: Request, private: frozenset[bytes]) -> tuple[tuple[str, str], ...]:
     """Names and values of the headers as text; the values of private ones hidden."""
     headers = request.headers
-    if request.lowered and not request.has_any(private):
+    # Whatever the server has made of the names: a credential must not be kept because one is in upper case.
+    if private.isdisjoint([name.lower() for name, _ in headers]):
         # All at once, because each step for each of a dozen headers would cost as much as the rest of the record.
         texts = b"\0".join(chain.from_iterable(headers)).decode("latin-1").split("\0")
         if len(texts) == 2 * len(headers):

@@ -91,10 +91,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         found = dict(self.headers)
         return found if len(found) == len(self.headers) else {}
 
-    def has_any(self, names: frozenset[bytes]) -> bool:
-        """Whether there is a header of one of these names (in lower case)."""
-        return not names.isdisjoint((self.lowered and self._distinct) or self._headers)
-
     @_once
     def _headers(self) -> Mapping[bytes, Sequence[bytes]]:
         found: dict[bytes, Sequence[bytes]] = {name.lower(): (value.strip(),) for name, value in self.headers}
