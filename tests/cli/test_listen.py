@@ -331,6 +331,8 @@ class Listening:
                 env={**inherited, "XDG_STATE_HOME": str(folder / "state"), "PYTHONUNBUFFERED": "1"},
                 stdout=log,
                 stderr=log,
+                # A shell sets it to be ignored for what it runs in the background, and a child inherits that.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def says(self, words: str) -> None:

@@ -3,14 +3,14 @@
 import secrets
 import time
 
-from hookbrook.core.ids import new_id
+from hookbrook.core.ids import ID_BYTES, new_id
 
 _random = secrets.SystemRandom()
 
 
 def fresh_id(prefix: str) -> str:
     """A time-ordered id of now, such as `evt_01j9…`."""
-    return new_id(prefix, time.time_ns() // 1000, secrets.token_bytes(16))
+    return new_id(prefix, time.time_ns() // 1000, secrets.token_bytes(ID_BYTES))
 
 
 def jitter() -> float:

@@ -10,6 +10,8 @@ from functools import lru_cache
 from hookbrook.errors import Invalid
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+#: What `new_id` wants, one for each character behind the time.
+ID_BYTES = 16
 #: The character for a byte: for its lowest five bits.
 _CHARACTERS = ALPHABET.encode() * 8
 
@@ -25,9 +27,9 @@ def new_id(prefix: str, now_us: int, random: bytes) -> str:
     Args:
         prefix: without the underscore, e.g. `evt`.
         now_us: microseconds since the Unix epoch; only its milliseconds are kept.
-        random: at least 16 random bytes, of which five bits each are kept: that is far cheaper than cutting 80 bits up.
+        random: at least `ID_BYTES`, of which five bits each are kept: that is far cheaper than cutting 80 bits up.
     """
-    return _head(prefix, now_us // 1000) + random[:16].translate(_CHARACTERS).decode()
+    return _head(prefix, now_us // 1000) + random[:ID_BYTES].translate(_CHARACTERS).decode()
 
 
 @lru_cache(maxsize=16)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 from hookbrook.core.credential import Credential
 from hookbrook.core.endpoint import Endpoint, Retired
 from hookbrook.core.event import format_time
-from hookbrook.core.ids import new_id
+from hookbrook.core.ids import ID_BYTES, new_id
 from hookbrook.core.retry import parse_schedule
 from hookbrook.core.rotation import in_overlap, with_signing_key
 from hookbrook.core.signing import SECRET_PREFIX, new_secret, parse_signer
@@ -66,7 +66,7 @@ class Endpoints:
         now = self._gateway.clock()
         repeatable = idempotent_id(request, admin, "ep", tenant)
         endpoint = Endpoint(
-            id=repeatable or new_id("ep", now, self._gateway.random(16)),
+            id=repeatable or new_id("ep", now, self._gateway.random(ID_BYTES)),
             **_fields(body, tenant),
             secrets=(body.secret or new_secret(self._gateway.random),),
             created=now,

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from hookbrook.core.endpoint import Endpoint
-from hookbrook.core.ids import new_id
+from hookbrook.core.ids import ID_BYTES, new_id
 from hookbrook.core.job import Job, JobKind, JobState
 from hookbrook.core.registration import check_tenant
 from hookbrook.core.source import Source
@@ -71,7 +71,7 @@ class Erasure:
         if job is None:
             now = self._gateway.clock()
             job = Job(
-                id=new_id("job", now, self._gateway.random(16)),
+                id=new_id("job", now, self._gateway.random(ID_BYTES)),
                 tenant=tenant,
                 kind=JobKind.ERASE,
                 end=(await self._store.bounds()).tail,

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from hookbrook.core.channel import check_patterns
 from hookbrook.core.delivery import State
 from hookbrook.core.endpoint import Endpoint
-from hookbrook.core.ids import new_id
+from hookbrook.core.ids import ID_BYTES, new_id
 from hookbrook.core.job import Job, JobKind, JobState, Which, check_job, ended
 from hookbrook.core.registration import check_all, check_description, check_tenant
 from hookbrook.errors import Conflict, Invalid, TooMany
@@ -119,7 +119,7 @@ class Jobs:
     async def _made(self, body: JobIn, tenant: str, job_id: str | None) -> Job:
         now = self._gateway.clock()
         job = Job(
-            id=job_id or new_id("job", now, self._gateway.random(16)),
+            id=job_id or new_id("job", now, self._gateway.random(ID_BYTES)),
             tenant=tenant,
             kind=JobKind(body.kind),
             endpoint_id=body.endpoint_id,

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 
 from hookbrook.core.event import format_time, is_utf8
 from hookbrook.core.failure import Failure
-from hookbrook.core.ids import new_id
+from hookbrook.core.ids import ID_BYTES, new_id
 from hookbrook.core.signing import new_secret
 from hookbrook.core.source import Source
 from hookbrook.errors import Conflict, Invalid
@@ -84,7 +84,7 @@ class Sources:
         repeatable = idempotent_id(request, admin, "src", tenant)
         made = new_secret(self._gateway.random) if body.provider in SECRET_IS_OURS and not body.secrets else None
         source = Source(
-            id=repeatable or new_id("src", now, self._gateway.random(16)),
+            id=repeatable or new_id("src", now, self._gateway.random(ID_BYTES)),
             **_fields(body, tenant, (made,) if made else tuple(body.secrets)),
             created=now,
             updated=now,

@@ -13,7 +13,7 @@ from pydantic import Field
 from hookbrook.core.channel import TRIALS, check_name
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import JSON_TYPE, NewEvent
-from hookbrook.core.ids import new_id
+from hookbrook.core.ids import ID_BYTES, new_id
 from hookbrook.errors import Conflict, Invalid, NotFound
 from hookbrook.http.auth import Principal
 from hookbrook.http.delivery_models import DeliveryOut
@@ -69,7 +69,7 @@ class Trial:
         limit = self._gateway.settings.max_event_bytes
         if len(data) > limit:
             raise Invalid.of("data", f"may have at most {limit} bytes (max_event_bytes)")
-        event_id = new_id("evt", now, self._gateway.random(16))
+        event_id = new_id("evt", now, self._gateway.random(ID_BYTES))
         return NewEvent(
             id=event_id,
             channels=(TRIALS,),

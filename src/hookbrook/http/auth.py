@@ -20,7 +20,7 @@ import msgspec
 from hookbrook.config import Settings, is_loopback
 from hookbrook.core.channel import RESERVED, check_patterns, covers, matches
 from hookbrook.core.event import DEFAULT_TENANT
-from hookbrook.core.ids import new_id
+from hookbrook.core.ids import ID_BYTES, new_id
 from hookbrook.core.key import PREFIX, RANDOM_BYTES, ApiKey, Scope, hash_key
 from hookbrook.core.registration import check_all, check_tenant
 from hookbrook.core.token import (
@@ -298,7 +298,7 @@ class Auth:
             exp=expires // 1_000_000,
             iat=now // 1_000_000,
             sub=request.sub,
-            jti=new_id("tok", now, os.urandom(16)),
+            jti=new_id("tok", now, os.urandom(ID_BYTES)),
             key=principal.subject if principal.kind == "key" else None,
             tenant=tenant,
             subscribe=request.subscribe,
@@ -334,7 +334,7 @@ def new_key(
     """A fresh key's text, which is nowhere kept, and the record of it."""
     text = PREFIX + os.urandom(RANDOM_BYTES).hex()
     return text, ApiKey(
-        id=id or new_id("key", now, os.urandom(16)),
+        id=id or new_id("key", now, os.urandom(ID_BYTES)),
         tenant=tenant,
         hash=hash_key(text),
         hint=text[-4:],

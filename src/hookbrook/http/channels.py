@@ -9,7 +9,7 @@ import msgspec
 
 from hookbrook.core.channel import RESERVED, check_name
 from hookbrook.core.event import JSON_TYPE, NewEvent
-from hookbrook.core.ids import new_id
+from hookbrook.core.ids import ID_BYTES, new_id
 from hookbrook.core.key import Scope as KeyScope
 from hookbrook.errors import NotFound
 from hookbrook.http.gateway import Gateway
@@ -43,7 +43,7 @@ class Channels:
 
     def _deletion(self, tenant: str, channel: str) -> NewEvent:
         now = self._gateway.clock()
-        event_id = new_id("evt", now, self._gateway.random(16))
+        event_id = new_id("evt", now, self._gateway.random(ID_BYTES))
         return NewEvent(
             id=event_id,
             channels=(channel,),

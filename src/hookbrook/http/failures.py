@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hookbrook.core.failure import KEPT_PER_SOURCE, MAX_KEPT_BODY, MAX_KEPT_HEADERS, MAX_KEPT_QUERY, Failure
-from hookbrook.core.ids import new_id
+from hookbrook.core.ids import ID_BYTES, new_id
 from hookbrook.core.received import HIDDEN
 from hookbrook.errors import StoreError
 from hookbrook.inbound.absent import masked_names
@@ -144,7 +144,7 @@ def _record(failed: Failed, finding: Finding, masked: frozenset[bytes], random: 
     request, verdict = failed.case.request, failed.case.verdict
     query = request.query.decode("latin-1")
     return Failure(
-        id=new_id("fail", failed.arrived, random(16)),
+        id=new_id("fail", failed.arrived, random(ID_BYTES)),
         source_id=failed.source_id,
         time=failed.arrived,
         reason=str(verdict.reason),

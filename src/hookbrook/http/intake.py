@@ -25,7 +25,7 @@ from hookbrook.core.event import (
     is_json_type,
     is_utf8,
 )
-from hookbrook.core.ids import new_id
+from hookbrook.core.ids import ID_BYTES, new_id
 from hookbrook.core.received import HIDDEN
 from hookbrook.core.registration import parse_networks
 from hookbrook.core.source import Source
@@ -154,7 +154,7 @@ class Intake:
             channel = self._channel.name_for(request)
         else:
             channel = source.name
-        event_id = new_id("evt", arrival.at, self._random(16))
+        event_id = new_id("evt", arrival.at, self._random(ID_BYTES))
         return NewEvent(
             id=event_id,
             channels=(channel,),

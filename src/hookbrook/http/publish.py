@@ -14,7 +14,7 @@ from hookbrook.core.channel import DEFAULT_TYPE
 from hookbrook.core.cloudevent import BATCH_CONTENT_TYPE
 from hookbrook.core.cloudevent import CONTENT_TYPE as CLOUDEVENT_TYPE
 from hookbrook.core.event import JSON_TYPE, Appended, NewEvent
-from hookbrook.core.ids import MAX_ID_LENGTH, check_id, new_id
+from hookbrook.core.ids import ID_BYTES, MAX_ID_LENGTH, check_id, new_id
 from hookbrook.core.key import Scope as KeyScope
 from hookbrook.core.publication import Press, parse_array, parse_cloud_event, parse_cloud_events, parse_one
 from hookbrook.errors import BadRequest, FieldError, Invalid, Problem, TooLarge, UnsupportedMedia
@@ -375,7 +375,7 @@ def press_for(gateway: Gateway, principal: Principal) -> Press:
     return Press(
         tenant=principal.tenant,
         now=now,
-        fresh_id=lambda: new_id("evt", now, random(16)),
+        fresh_id=lambda: new_id("evt", now, random(ID_BYTES)),
         max_event_bytes=gateway.settings.max_event_bytes,
         judge=gateway.schemas.judge if gateway.catalog.validated else None,
     )

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
-from hookbrook.core.ids import new_id
+from hookbrook.core.ids import ID_BYTES, new_id
 from hookbrook.core.sse import HEARTBEAT
 from hookbrook.errors import Invalid
 from hookbrook.http.asked import NOW, Asked, Asking, Beginning
@@ -157,7 +157,7 @@ class Stream:
     def _connection(self, scope: Scope, principal: Principal, tenant: str, address: str) -> Connection:
         now = self._gateway.clock()
         return Connection(
-            id=new_id("con", now, self._gateway.random(16)),
+            id=new_id("con", now, self._gateway.random(ID_BYTES)),
             tenant=tenant,
             kind=principal.kind,
             subject=principal.subject,

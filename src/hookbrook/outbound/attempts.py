@@ -8,7 +8,7 @@ from typing import Final
 
 from hookbrook.core.delivery import Happening, Outcome
 from hookbrook.core.fetch import Fetch, FetchError, LocalFault, ProxyFailed, Request
-from hookbrook.core.ids import new_id
+from hookbrook.core.ids import ID_BYTES, new_id
 from hookbrook.outbound.body import Unfit
 from hookbrook.outbound.clock import SteadyClock, Timers
 from hookbrook.outbound.lane import Lane, Owed
@@ -47,7 +47,7 @@ class Attempts:
         started = self._wall()
         begun = self._timers.time()
         endpoint = lane.endpoint
-        attempt_id = new_id("att", started, self._rng.randbytes(16))
+        attempt_id = new_id("att", started, self._rng.randbytes(ID_BYTES))
         result: Result
         try:
             if endpoint.transform is None:

@@ -15,7 +15,7 @@ from hookbrook.core.delivery import NewDelivery
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import Event
 from hookbrook.core.filter import Sieve
-from hookbrook.core.ids import new_id
+from hookbrook.core.ids import ID_BYTES, new_id
 from hookbrook.core.job import RESENT_BY, Job, JobKind, JobState, ended, moved
 from hookbrook.core.routing import Routes, patterns_of, wants
 from hookbrook.errors import Conflict, Invalid, StoreError
@@ -174,7 +174,7 @@ class Runner:
         page = await self._store.read(query, after=position, limit=_limit(job))
         now = self._clock()
         owe = [
-            (event.seq, NewDelivery(id=new_id("dlv", now, self._rng.randbytes(16)), endpoint_id=endpoint.id))
+            (event.seq, NewDelivery(id=new_id("dlv", now, self._rng.randbytes(ID_BYTES)), endpoint_id=endpoint.id))
             for event in page.events
             if event.seq <= job.end
             and job.narrows_to(event.channels, event.type)

@@ -15,7 +15,7 @@ from hookbrook.core.delivery import NewDelivery
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import NewEvent
 from hookbrook.core.filter import Sieve
-from hookbrook.core.ids import new_id
+from hookbrook.core.ids import ID_BYTES, new_id
 from hookbrook.core.routing import Routes
 from hookbrook.errors import Invalid
 
@@ -84,7 +84,7 @@ class Matcher:
 
     def _delivery(self, event: NewEvent, endpoint: Endpoint, *, failed: str | None = None) -> NewDelivery:
         return NewDelivery(
-            id=new_id("dlv", self._clock(), self._random(16)),
+            id=new_id("dlv", self._clock(), self._random(ID_BYTES)),
             endpoint_id=endpoint.id,
             held=not endpoint.enabled,
             line=endpoint.line_of(event.channels[0]),
