@@ -53,6 +53,7 @@ def test_headers_of_one_hop_and_hidden_ones_are_left_out() -> None:
     ("given", "query", "url", "path"),
     [
         ("3000", "", "http://localhost:3000/", "/"),
+        ("3000/hook", "a=1", "http://localhost:3000/hook?a=1", "/hook?a=1"),
         ("localhost:3000/hook", "a=1", "http://localhost:3000/hook?a=1", "/hook?a=1"),
         ("http://[::1]:3000/hook?b=2", "a=1", "http://[::1]:3000/hook?b=2&a=1", "/hook?b=2&a=1"),
         ("https://app.test", "", "https://app.test", "/"),

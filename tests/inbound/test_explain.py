@@ -163,6 +163,7 @@ def test_a_webhook_for_another_source_is_named_by_that_source(rows: Mapping[str,
         "http://public.example.com/in/shop?a=1",
         "https://hooks.example.com/in/shop",
         "https://hooks.example.com/in/shop/?a=1",
+        "https://hooks.example.com/shop?a=1",
         "https://hooks.example.com/api/in/shop?a=1",
         "https://hooks.example.com/webhooks/square?a=1",
     ],
@@ -179,6 +180,14 @@ def test_another_public_url_is_found_and_told(rows: Mapping[str, Row], signed: s
     assert found(finding) == (Cause.PUBLIC_URL, True)
     assert signed.partition("?")[0] in finding.sentence
     assert "a=1" not in finding.sentence
+
+
+def test_an_address_that_cannot_be_guessed_is_among_what_may_be_wrong(rows: Mapping[str, Row]) -> None:
+    ours = "https://hooks.example.com/in/shop?token=1"
+    finding = find(rows, "square", square(BODY, "https://elsewhere.example.com/a/b"), url=ours, query=b"token=1")
+    assert found(finding) == (Cause.WRONG_SECRET, False)
+    assert "another address than https://hooks.example.com/in/shop (see the public URL)" in finding.sentence
+    assert "address" not in find(rows, "stripe", stripe(BODY, "x")).sentence
 
 
 def test_a_clock_that_is_off_is_told_from_a_forgery(rows: Mapping[str, Row]) -> None:

@@ -144,7 +144,10 @@ class Target:
 
 
 def full_url(text: str) -> str:
-    """`3000`, `localhost:3000/hook` and `/hook` are short for what a developer means by them."""
-    if text.isdecimal():
-        return f"http://localhost:{text}/"
+    """`3000`, `3000/hook` and `localhost:3000/hook` are short for what a developer means by them.
+
+    A number in a host's place would be a host all the same, somewhere in the net (RFC 3986, section 7.4).
+    """
+    if text.partition("/")[0].isdecimal():
+        return f"http://localhost:{text}"
     return text if "://" in text else f"http://{text}"

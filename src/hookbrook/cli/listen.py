@@ -19,7 +19,8 @@ ForwardTo = Annotated[
     typer.Option(
         "--forward-to",
         "-f",
-        help="Your program: `3000`, `localhost:3000/hook` or a URL. Remembered, if it is left out the next time.",
+        help="Your program: `3000`, `3000/hook`, `localhost:3000/hook` or a URL. Remembered, if it is left out the "
+        "next time.",
     ),
 ]
 Types = Annotated[list[str] | None, typer.Option("--type", "-t", help="Only these types or patterns; repeatable.")]

@@ -35,8 +35,16 @@ def explain(case: Case) -> Finding:
     return Finding(
         cause=Cause.UNKNOWN if case.verdict.reason is not Reason.MISMATCH else Cause.WRONG_SECRET,
         sentence=f"None of the usual mistakes makes the signature hold{tried}: most likely it was made with another "
-        "secret than this source has, or the body was changed in another way.",
+        f"secret than this source has, or {_other_address(case)}the body was changed in another way.",
     )
+
+
+def _other_address(case: Case) -> str:
+    """What else may be wrong where the address is signed: a proxy may map any path to ours, which cannot be guessed."""
+    if "url" not in case.row.covers:
+        return ""
+    known = urlsplit(case.request.url)
+    return f"for another address than {known.scheme}://{known.netloc}{known.path} (see the public URL), or "
 
 
 def _findings(case: Case, trial: Trial) -> Iterator[Finding]:

@@ -158,7 +158,8 @@ def urls(request: Request) -> Iterator[str]:
         if value.startswith(b"/")
     ]
     slashed = path[:-1] if path.endswith("/") else path + "/"
-    paths = dict.fromkeys([path, *originals, *(prefix + path for prefix in prefixes), slashed])
+    bare = path.removeprefix("/in")
+    paths = dict.fromkeys([path, *originals, *(prefix + path for prefix in prefixes), slashed, bare])
     queries = dict.fromkeys([parts.query, ""])
     seen = {request.url}
     # By how many things differ, since one mistake is likelier than two.
