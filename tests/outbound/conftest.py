@@ -27,7 +27,7 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
     """The client meets both loops, which connect and speak TLS in ways of their own; the rest runs on asyncio's."""
     return (
         LOOPS
-        if item.path.name in ("test_fetch.py", "test_tunnel.py", "test_wire.py")
+        if item.path.name in ("test_fetch.py", "test_outbox.py", "test_tunnel.py", "test_wire.py")
         else {"asyncio": LOOPS["asyncio"]}
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Hashable
 from time import monotonic
 
 from hookbrook.outbound.clock import Timer
+from hookbrook.outbound.outbox import Outbox
 from hookbrook.outbound.wire import Wire
 
 
@@ -26,12 +27,13 @@ class Connections:
         self._by_origin: dict[Hashable, list[Wire]] = {}
         #: All that are open, in use or not.
         self._open: dict[Wire, Hashable] = {}
+        self._outbox = Outbox()
         self._timer: Timer | None = None
         self._closed = False
 
     def wire(self, origin: Hashable) -> Wire:
         """A protocol for a new connection."""
-        wire = Wire(released=self._release, lost=self._forget)
+        wire = Wire(self._outbox, released=self._release, lost=self._forget)
         self._open[wire] = origin
         return wire
 

@@ -11,8 +11,8 @@ The reading is llhttp's, through httptools; what it leaves open is decided here:
 - *Leniency.* As curl and browsers do, an answer is forgiven what many servers get wrong and what cannot confuse anybody
   behind us, since there is nobody: a bare LF, odd characters in a header, spaces after a chunk's size. Two lengths that
   differ, or a length with chunks, are refused.
-- *Order.* A request is answered by the bytes that come after it. What comes while nothing is asked, or beyond the end
-  of an answer, would be taken for the next one's; such a connection is closed.
+- *Order.* A request is answered by the bytes that come after it. What comes while nothing is asked, or before a request
+  has left (`outbox`), or beyond the end of an answer, would be taken for the next one's; such a connection is closed.
 - *Time.* Each connection has one timer, which is not moved when the deadline moves later, as it does with each request:
   it goes off at the old time, sees that, and waits for the rest. So a request sets and cancels none.
 """
@@ -26,6 +26,7 @@ import httptools
 
 from hookbrook.outbound.attempt import Attempt
 from hookbrook.outbound.clock import Timer
+from hookbrook.outbound.outbox import Outbox
 
 #: Bytes of one header's name or value. Most servers send up to 8 KB and no more.
 MAX_HEADER_LENGTH: Final = 8190
@@ -59,8 +60,9 @@ class NotHttp(Exception):
 class Wire(asyncio.Protocol):
     """See the module. Its user calls `send`, one request at a time, and awaits what that returns."""
 
-    def __init__(self, *, released: Callable[["Wire"], None], lost: Callable[["Wire"], None]) -> None:
+    def __init__(self, outbox: Outbox, *, released: Callable[["Wire"], None], lost: Callable[["Wire"], None]) -> None:
         """`released`: it is free for the next request. `lost`: it is gone."""
+        self._outbox = outbox
         self._released = released
         self._lost = lost
         self._transport: asyncio.Transport | None = None
@@ -71,6 +73,8 @@ class Wire(asyncio.Protocol):
         #: Since when it waits for a request.
         self.idle_since = 0.0
         self._attempt: Attempt | None = None
+        #: Head and body of the request while they wait in the outbox.
+        self._unsent: tuple[bytes, bytes] | None = None
         self._answer: asyncio.Future[None] | None = None
         #: When the request's time is over, and when the timer looks whether it is; seconds of the monotonic clock.
         self._deadline = self._looks_at = _NEVER
@@ -102,15 +106,26 @@ class Wire(asyncio.Protocol):
         attempt.address = self.address
         if self._transport.is_closing():
             self._end(Dropped())
-        elif len(body) <= JOINED_BODY:
-            self._transport.write(head + body)
         else:
-            self._transport.write(head)
-            self._transport.write(body)
+            self._unsent = head, body
+            self._outbox.put(self._write)
         self._deadline = deadline
         if deadline < self._looks_at:
             self._look_at(deadline)
         return answer
+
+    def _write(self) -> None:
+        """The request's turn has come, unless it is over already."""
+        request, self._unsent = self._unsent, None
+        if request is None or self.is_closing:
+            return
+        assert self._transport is not None
+        head, body = request
+        if len(body) <= JOINED_BODY:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
 
     def abort(self) -> None:
         """End the connection at once, and the request with it."""
@@ -157,6 +172,9 @@ class Wire(asyncio.Protocol):
         if attempt is None or parser is None:
             self.close()
             return
+        if self._unsent is not None:
+            self._end(Dropped() if attempt.reused else NotHttp())
+            return
         attempt.heard = True
         self._overhead += len(data)
         try:
@@ -185,7 +203,7 @@ class Wire(asyncio.Protocol):
 
     def _end(self, error: BaseException | None) -> None:
         """The request is over."""
-        answer, self._answer, self._attempt = self._answer, None, None
+        answer, self._answer, self._attempt, self._unsent = self._answer, None, None, None
         if answer is not None and not answer.done():
             if error is None:
                 answer.set_result(None)
