@@ -72,6 +72,8 @@ class Attempt:
         return self.reused and not self.heard
 
     def timing(self) -> Timing:
+        if self.connecting is None:
+            return Timing(total=_us(self.started, monotonic()) or 0, wait=_us(self.ready, self.answered))
         return Timing(
             total=_us(self.started, monotonic()) or 0,
             resolve=_us(self.connecting, self.dialled),
@@ -86,7 +88,7 @@ class Attempt:
             return None
         return Response(
             status=self.status,
-            headers=_captured(self.raw_headers),
+            headers=_captured(self.raw_headers) if self.raw_headers else (),
             body=b"".join(self.body),
             truncated=truncated,
             address=self.address or "",

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from hookbrook.core.delivery import Happening, Outcome
+from hookbrook.core.delivery import Outcome
 from hookbrook.core.fetch import Fetch, FetchError, LocalFault, ProxyFailed, Request
 from hookbrook.core.ids import ID_BYTES, new_id
 from hookbrook.outbound.body import Unfit
 from hookbrook.outbound.clock import SteadyClock, Timers
 from hookbrook.outbound.lane import Lane, Owed
 from hookbrook.outbound.standing import NOT_ITS_FAULT
-from hookbrook.outbound.verdict import Result, Try, conclude, slow_down
+from hookbrook.outbound.verdict import Result, Try, accepted, conclude, slow_down
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +75,13 @@ class Attempts:
             duration=duration,
             result=result,
         )
+        outcome = accepted(done)
+        if outcome is not None:
+            lane.pace.arrived()
+            return outcome
         outcome = conclude(done, endpoint, now=self._steady.now(), rng=self._rng)
-        self._learn(lane, done, outcome, begun)
+        if outcome.attempt.error not in NOT_ITS_FAULT:
+            self._slow_down(lane, done, begun)
         return outcome
 
     async def _reshaped(self, lane: Lane, owed: Owed, sent_at: int, attempt_id: str) -> Request:
@@ -84,13 +89,10 @@ class Attempts:
             await asyncio.sleep(0)
             return lane.letterhead.request(owed.event, sent_at, attempt_id)
 
-    def _learn(self, lane: Lane, done: Try, outcome: Outcome, begun: float) -> None:
-        """Let the lane's pace follow from what the receiver did."""
+    def _slow_down(self, lane: Lane, done: Try, begun: float) -> None:
+        """Let the lane's pace follow from what the receiver did not take."""
         now = self._timers.time()
-        if outcome.happening is Happening.ACCEPTED:
-            lane.pace.arrived()
-        elif outcome.attempt.error not in NOT_ITS_FAULT:
-            lane.pace.failed(now)
-            asks, retry_after_s = slow_down(done)
-            if asks:
-                lane.pace.slow_down(begun, now, retry_after_s)
+        lane.pace.failed(now)
+        asks, retry_after_s = slow_down(done)
+        if asks:
+            lane.pace.slow_down(begun, now, retry_after_s)

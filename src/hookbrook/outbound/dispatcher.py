@@ -162,6 +162,9 @@ class Dispatcher:
             lane = self._lanes.get(change.id)
             if lane is not None:
                 self._change(lane, after or replace(lane.endpoint, enabled=False))
+            elif after is not None and after.revision != before.revision:
+                # Its own limits apply from now on, and it gets a new chance.
+                self._paces.pop(change.id, None)
             if after is None:
                 self._operations.standing.forget(change.id)
                 self._paces.pop(change.id, None)
@@ -245,7 +248,7 @@ class Dispatcher:
 
     def _pump(self, lane: Lane) -> None:
         """Begin what the lane may begin, see that it gets what it lacks, and let go of it if it has nothing to do."""
-        while lane.wants_slot and not self._must_wait(lane):
+        while lane.wants_slot and not self._must_wait(lane, self._timers.time()):
             if not (self._open and self._slots.admits(lane.running, 1)):
                 self._waiting[lane.endpoint.id] = lane
                 return
@@ -261,17 +264,18 @@ class Dispatcher:
             if not lane.pace.at_rest(self._timers.time()):
                 self._paces[lane.endpoint.id] = lane.pace
 
-    def _must_wait(self, lane: Lane) -> bool:
+    def _must_wait(self, lane: Lane, now: float) -> bool:
         """Whether its pace forbids a request now; the lane is then woken when it does no more."""
+        wait_s = lane.pace.wait(now)
+        if wait_s <= 0:
+            return False
+        if lane.pace_timer is None:
+            lane.pace_timer = self._timers.call_later(wait_s + TIMER_SLACK_US / _US, lambda: self._resume(lane))
+        return True
 
-        def resume() -> None:
-            lane.pace_timer = None
-            self._pump(lane)
-
-        wait_s = lane.pace.wait(self._timers.time())
-        if wait_s > 0 and lane.pace_timer is None:
-            lane.pace_timer = self._timers.call_later(wait_s + TIMER_SLACK_US / _US, resume)
-        return wait_s > 0
+    def _resume(self, lane: Lane) -> None:
+        lane.pace_timer = None
+        self._pump(lane)
 
     def _serve_waiting(self) -> None:
         for _ in range(len(self._waiting)):
@@ -351,9 +355,10 @@ class Dispatcher:
         others_wait = self._waiting and not slots.free
         if not self._open or others_wait or not slots.admits(lane.running - 1, 0):
             return None
-        if lane.stopped or lane.running > lane.room or not lane.has_next or self._must_wait(lane):
+        now = self._timers.time()
+        if lane.stopped or lane.running > lane.room or not lane.has_next or self._must_wait(lane, now):
             return None
-        lane.pace.begin(self._timers.time())
+        lane.pace.begin(now)
         owed = lane.take()
         if lane.wants_page:
             self._pager.want(lane)

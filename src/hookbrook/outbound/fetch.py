@@ -159,22 +159,27 @@ class GuardedClient:
         to = self._destination(request.url)
         first = head(request.method, to.line, self._user_agent, request.headers, len(request.body))
         attempt = Attempt(request.method, request.response_limit, secure=to.target.scheme == "https")
+        deadline = attempt.started + request.total_timeout_s
+        wire = parts.connections.take(to.origin)
         try:
-            wire = parts.connections.take(to.origin)
             try:
                 if wire is None:
                     wire = await self._dial(parts, to, attempt, request)
                 else:
                     attempt.ready = monotonic()
                     attempt.reused = True
-                await _exchange(wire, first, request, attempt)
+                await wire.send(first, request.body, attempt, deadline)
             except Dropped:
                 if not attempt.died_unheard:
                     raise
                 # Another one from the pool is probably as dead.
                 attempt.reused = False
                 wire = await self._dial(parts, to, attempt, request)
-                await _exchange(wire, first, request, attempt)
+                await wire.send(first, request.body, attempt, deadline)
+        except asyncio.CancelledError:
+            if wire is not None:
+                wire.abort()
+            raise
         except (Dropped, HeadTooLarge, NotHttp) as exc:
             raise told(misanswer(exc, to.peer), attempt) from None
         except TimeoutError:
@@ -202,14 +207,6 @@ class GuardedClient:
             peer=f"{target.host}:{target.port}",
             line=request_line(target),
         )
-
-
-async def _exchange(wire: Wire, first: bytes, request: Request, attempt: Attempt) -> None:
-    try:
-        await wire.send(first, request.body, attempt, attempt.started + request.total_timeout_s)
-    except asyncio.CancelledError:
-        wire.abort()
-        raise
 
 
 def _left(request: Request, attempt: Attempt) -> float:

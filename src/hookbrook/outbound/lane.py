@@ -183,7 +183,7 @@ class Lane:
     @property
     def room(self) -> int:
         """How many attempts may be under way."""
-        return min(self.endpoint.concurrency, self.pace.room)
+        return self.pace.room
 
     @property
     def wants_slot(self) -> bool:
@@ -201,16 +201,18 @@ class Lane:
     @property
     def wants_page(self) -> bool:
         """Early enough that the next page is there before the last one is used up."""
-        return (
-            self.more
-            and not (self.reading or self.stopped)
-            and (self._lacks(self._first) or self._lacks(self._retries))
-        )
+        first, retries = self._first, self._retries
+        if self.reading or not (first.more or retries.more) or self.stopped:
+            return False
+        return self._lacks(first) or self._lacks(retries)
 
     def _lacks(self, queue: Queue) -> bool:
         """Whether more of its kind should be read now; not if there was no room for what is read."""
-        few = len(queue.entries) < min(2 * self.endpoint.concurrency, PAGE // 2)
-        return queue.more and few and (not queue.entries or self._admits(queue, self._largest))
+        if not queue.more:
+            return False
+        known = len(queue.entries)
+        few = known < PAGE // 2 and known < 2 * self.endpoint.concurrency
+        return few and (not known or self._admits(queue, self._largest))
 
     def change(self, endpoint: Endpoint) -> None:
         """The endpoint was saved; applies from the next attempt on. What is not under way is given back to the table if
@@ -255,10 +257,9 @@ class Lane:
             if due.delivery_id in self._arrived:
                 continue
             owed = Owed.of(due.delivery_id, due.attempts, due.event, due.line)
-            queue = self._queue_of(owed)
             sizes.append(owed.size)
             if not self._keep(owed):
-                queue.more = True
+                self._queue_of(owed).more = True
         self._arrived.clear()
         if sizes:
             self._largest = max(*sizes, 1)
@@ -270,8 +271,10 @@ class Lane:
         queue = self._queue_of(owed)
         if queue.entries and (len(queue.entries) >= MAX_QUEUED or not self._admits(queue, owed.size)):
             return False
-        self._claim(owed)
-        self._push(owed)
+        self._claimed[owed.delivery_id] = owed.line
+        if owed.line is not None:
+            self._lines.add(owed.line)
+        self._push(queue, owed)
         return True
 
     def _admits(self, queue: Queue, size: int) -> bool:
@@ -282,8 +285,7 @@ class Lane:
     def _queue_of(self, owed: Owed) -> Queue:
         return self._retries if owed.attempts else self._first
 
-    def _push(self, owed: Owed, *, front: bool = False) -> None:
-        queue = self._queue_of(owed)
+    def _push(self, queue: Queue, owed: Owed, *, front: bool = False) -> None:
         if front:
             queue.entries.appendleft(owed)
         else:
@@ -314,7 +316,7 @@ class Lane:
     def put_back(self, owed: Owed) -> None:
         """An attempt that did not come about, for no fault of the endpoint's."""
         if self.endpoint.enabled:
-            self._push(owed, front=True)
+            self._push(self._queue_of(owed), owed, front=True)
         else:
             self.release(owed.delivery_id)
 
@@ -324,11 +326,6 @@ class Lane:
         if in_line or delivery_id in self._again:
             self._again.discard(delivery_id)
             self.look()
-
-    def _claim(self, owed: Owed) -> None:
-        self._claimed[owed.delivery_id] = owed.line
-        if owed.line is not None:
-            self._lines.add(owed.line)
 
     def _unclaim(self, delivery_id: str) -> str | None:
         """The line of what was claimed; the next in it may be due now."""

@@ -94,8 +94,10 @@ class Ledger:
 
     def add(self, entry: Entry) -> None:
         self._entries.append(entry)
-        self._is_awaited |= entry.lane.endpoint.ordering != "none"
-        self._wake.set()
+        if entry.lane.endpoint.ordering != "none":
+            self._is_awaited = True
+        if len(self._entries) == 1:
+            self._wake.set()
 
     async def close(self, timeout_s: float) -> None:
         """Write what waits, for no longer than this, and asking a full disk only once more.

@@ -90,7 +90,8 @@ class Operations:
     def weigh(self, lane: Lane, owed: Owed, outcome: Outcome) -> Entry:
         """The outcome with what follows from it for the endpoint, and what is to be told of it."""
         if outcome.happening is Happening.ACCEPTED:
-            return Entry(lane, outcome, self._recovery(lane, owed))
+            since = self.standing.since(lane.endpoint.id)
+            return Entry(lane, outcome, None if since is None else self._recovery(lane, owed, since))
         quiet = is_operational(owed.event)
         now = self._now()
         since = None if outcome.attempt.error in NOT_ITS_FAULT else self.standing.since(lane.endpoint.id)
@@ -107,11 +108,11 @@ class Operations:
             notice = delivery_failed(lane.endpoint, owed.event, outcome, now=now)
         return Entry(lane, outcome, notice, quiet)
 
-    def _recovery(self, lane: Lane, owed: Owed) -> NewEvent | None:
+    def _recovery(self, lane: Lane, owed: Owed, since: int) -> NewEvent | None:
         """What is to be told because something has arrived, if the owner had reason to worry."""
-        since, now = self.standing.since(lane.endpoint.id), self._now()
-        if since is None or self._disable_after is None or is_operational(owed.event):
+        if self._disable_after is None or is_operational(owed.event):
             return None
+        now = self._now()
         return endpoint_recovered(lane.endpoint, since, now=now) if now >= since + self._disable_after // 2 else None
 
     def tell_unfiltered(self, endpoint: Endpoint | None, event: Event, delivery: NewDelivery) -> None:

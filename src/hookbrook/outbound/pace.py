@@ -62,8 +62,9 @@ class Pace:
 
     def wait(self, now: float) -> float:
         """Seconds until a request may be begun; 0 or less: now."""
-        even = self._next - BURST_S if self._interval else 0.0
-        return max(self._until, even) - now
+        if not self._interval:
+            return self._until - now
+        return max(self._until, self._next - BURST_S) - now
 
     def begin(self, now: float) -> None:
         """A request is begun."""

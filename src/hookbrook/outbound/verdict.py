@@ -44,13 +44,21 @@ class Try(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     result: Result
 
 
+def accepted(done: Try) -> Outcome | None:
+    """The outcome to record if it has arrived."""
+    answer = done.result
+    if not isinstance(answer, Response) or not 200 <= answer.status < 300:
+        return None
+    return Outcome(attempt=_attempt(done, answer, answer), happening=Happening.ACCEPTED)
+
+
 def conclude(done: Try, endpoint: Endpoint, *, now: int, rng: Random) -> Outcome:
-    """The outcome to record; `now` is the time from which the next attempt is reckoned."""
+    """The outcome to record if it has not; `now` is the time from which the next attempt is reckoned."""
     result = done.result
-    attempt = _attempt(done)
-    if isinstance(result, Response) and 200 <= result.status < 300:
-        return Outcome(attempt=attempt, happening=Happening.ACCEPTED)
     answer = _answer(result)
+    told = result if isinstance(result, Response | FetchError) else None
+    # An answer that broke off is an error, and yet its head and first bytes may say why.
+    attempt = _attempt(done, told, answer, *_said(result))
     if isinstance(result, Response) and result.status == GONE:
         return Outcome(attempt=attempt, happening=Happening.EXHAUSTED, disables=reasons.GONE)
     if isinstance(result, Unfit):
@@ -69,12 +77,15 @@ def slow_down(done: Try) -> tuple[bool, float | None]:
     return asks, _retry_after_s(answer, done.started)
 
 
-def _attempt(done: Try) -> Attempt:
-    result = done.result
-    timing = result.timing if isinstance(result, Response | FetchError) else None
-    answer = _answer(result)
-    # An answer that broke off is an error, and yet its head and first bytes may say why.
-    error, message = _said(result) if isinstance(result, Response) else _error(result)
+def _attempt(
+    done: Try,
+    told: Response | FetchError | None,
+    answer: Response | None,
+    error: str | None = None,
+    message: str | None = None,
+) -> Attempt:
+    """`told`: what says where the time went."""
+    timing = None if told is None else told.timing
     return Attempt(
         id=done.id,
         delivery_id=done.delivery_id,
@@ -84,7 +95,7 @@ def _attempt(done: Try) -> Attempt:
         connect=None if timing is None else timing.connect,
         tls=None if timing is None else timing.tls,
         wait=None if timing is None else timing.wait,
-        address=result.address if isinstance(result, Response | FetchError) else None,
+        address=None if told is None else told.address,
         status=None if answer is None else answer.status,
         error=error,
         message=message,
@@ -100,13 +111,10 @@ def _answer(result: Result) -> Response | None:
     return result.response if isinstance(result, FetchError) else None
 
 
-def _said(response: Response) -> tuple[None, str | None]:
-    if 200 <= response.status < 300:
-        return None, None
-    return None, f"The receiver answered {response.status}."
-
-
-def _error(result: Exception) -> tuple[str, str]:
+def _said(result: Result) -> tuple[str | None, str]:
+    """The error of an attempt, and a sentence for people."""
+    if isinstance(result, Response):
+        return None, f"The receiver answered {result.status}."
     if isinstance(result, FetchError | Unfit):
         return result.code, str(result)
     # The exception's own text may hold a secret; it is in the log, for the operator alone.
