@@ -250,3 +250,19 @@ async def test_an_owner_s_change_ends_the_wait(tmp_path: Path, serve: Serve) -> 
         await rig.change(endpoint, description="mended")
         await rig.settled()
         assert post.ids == ["evt_1", "evt_2"]
+
+
+async def test_an_owner_s_change_holds_although_only_the_pace_of_the_endpoint_was_remembered(
+    tmp_path: Path, serve: Serve
+) -> None:
+    post = Post()
+    async with rig_on(tmp_path / "a.db") as rig:
+        dispatcher = await rig.start()
+        endpoint = await rig.endpoint((await serve(post)).url, rate_limit=0.001)
+        await rig.publish("evt_1")
+        await rig.settled()
+        assert dispatcher.stats().lanes == 0
+        await rig.change(endpoint, rate_limit=None)
+        await rig.publish("evt_2", "evt_3")
+        await rig.settled()
+        assert post.ids == ["evt_1", "evt_2", "evt_3"]
