@@ -24,7 +24,7 @@ from hookbrook.http.api import build_api
 from hookbrook.http.auth import Auth, first_admin_key
 from hookbrook.http.channels import Channels
 from hookbrook.http.doors import Doors
-from hookbrook.http.exchange import Exchange
+from hookbrook.http.exchange import Exchange, Visitor
 from hookbrook.http.express import Express
 from hookbrook.http.gateway import Gateway, Stats
 from hookbrook.http.guard import Guard, hosts_for, origins_for
@@ -102,7 +102,7 @@ class App:
             return
         await self._asgi(scope, receive, send)
 
-    def shortcut(self, exchange: Exchange) -> bool:
+    def shortcut(self, exchange: Exchange | Visitor) -> bool:
         """The short way for single events and streams, for a server of ours that runs this; see `Express`."""
         return self._express is not None and self._express(exchange)
 
@@ -321,7 +321,7 @@ async def serve(settings: Settings, *, announce: Announce) -> None:
         return app(scope, receive, send)
 
     # Bound first, so that a port in use is told before the store is touched; connections wait in the kernel meanwhile.
-    def shortcut(exchange: Exchange) -> bool:
+    def shortcut(exchange: Exchange | Visitor) -> bool:
         return app is not None and app.shortcut(exchange)
 
     server = Server(door, host=settings.host, port=settings.port, shortcut=shortcut)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from hookbrook.http.exchange import Shortcut
 from hookbrook.http.limits import DEFAULT_LIMITS, Limits
 from hookbrook.http.problems import App, Receive, Scope, Send
 from hookbrook.http.server import Server
@@ -116,11 +117,13 @@ class Client:
 class Net:
     """Starts servers and connects to them; ends both with the test."""
 
+    #: Of all servers.
+    shortcut: Shortcut | None = None
     servers: list[Server] = field(default_factory=list)
     clients: list[Client] = field(default_factory=list)
 
     async def serve(self, app: App, *, limits: Limits = DEFAULT_LIMITS) -> Server:
-        server = Server(app, host="127.0.0.1", port=0, limits=limits)
+        server = Server(app, host="127.0.0.1", port=0, limits=limits, shortcut=self.shortcut)
         await server.start()
         self.servers.append(server)
         return server
@@ -142,9 +145,14 @@ class Net:
             await server.finish(1.0)
 
 
-@pytest.fixture
-async def net() -> AsyncIterator[Net]:
-    net = Net()
+def decline(_request: object) -> bool:
+    """A shortcut that takes nothing: what a connection brings is read by a newcomer first, and then as ever."""
+    return False
+
+
+@pytest.fixture(params=[None, decline], ids=["protocol", "newcomer"])
+async def net(request: pytest.FixtureRequest) -> AsyncIterator[Net]:
+    net = Net(shortcut=request.param)
     yield net
     await net.close()
 

@@ -18,7 +18,7 @@ from tests.served import PATIENCE_S, Running, running
 from hookbrook.app import App
 from hookbrook.config import load
 from hookbrook.core.event import Appended, NewEvent
-from hookbrook.http.exchange import Exchange
+from hookbrook.http.exchange import Exchange, Shortcut, Visitor
 from hookbrook.http.express import Door, Express
 from hookbrook.http.problems import Scope
 from hookbrook.http.server import Server
@@ -113,7 +113,7 @@ EXCHANGES: dict[str, list[bytes]] = {
 
 
 @asynccontextmanager
-async def serving(folder: Path, shortcut: Callable[[App], Callable[[Exchange], bool] | None]) -> AsyncIterator[Server]:
+async def serving(folder: Path, shortcut: Callable[[App], Shortcut | None]) -> AsyncIterator[Server]:
     folder.mkdir(exist_ok=True)  # noqa: ASYNC240 - nothing else runs yet
     settings = load({"dev": True, "max_event_bytes": 2000, "allowed_origins": "https://app.example"}, {}, folder)
     app = App(settings)
@@ -190,7 +190,7 @@ async def test_both_ways_answer_alike(
 async def test_a_single_event_that_came_whole_takes_the_short_way(tmp_path: Path) -> None:
     taken: list[bool] = []
 
-    def noting(app: App) -> Callable[[Exchange], bool]:
+    def noting(app: App) -> Shortcut:
         return lambda exchange: taken.append(app.shortcut(exchange)) or taken[-1]  # type: ignore[func-returns-value]
 
     async with serving(tmp_path, noting) as server:
@@ -214,8 +214,8 @@ class _Forgetful:
 
 
 async def test_an_event_whose_receipt_fails_is_answered_by_a_500_as_on_the_ordinary_way(tmp_path: Path) -> None:
-    def forgetful(app: App) -> Callable[[Exchange], bool]:
-        def shortcut(exchange: Exchange) -> bool:
+    def forgetful(app: App) -> Shortcut:
+        def shortcut(exchange: Exchange | Visitor) -> bool:
             express = app._express
             assert express is not None
             if exchange.scope["path"] == "/v1/channels/a":
@@ -254,8 +254,8 @@ class _Unsure:
 async def test_an_event_of_which_nobody_knows_whether_it_was_kept_is_answered_by_a_503_and_not_kept_twice(
     tmp_path: Path,
 ) -> None:
-    def unsure(app: App) -> Callable[[Exchange], bool]:
-        def shortcut(exchange: Exchange) -> bool:
+    def unsure(app: App) -> Shortcut:
+        def shortcut(exchange: Exchange | Visitor) -> bool:
             express = app._express
             assert express is not None
             unsure = cast("Appender", _Unsure(express._appender))
@@ -290,8 +290,9 @@ async def test_pipelined_events_are_answered_in_their_order(brook: Running) -> N
 async def test_who_does_not_read_gets_every_answer_in_the_end_and_no_event_twice(tmp_path: Path) -> None:
     waited: list[bool] = []
 
-    def cramped(app: App) -> Callable[[Exchange], bool]:
-        def shortcut(exchange: Exchange) -> bool:
+    def cramped(app: App) -> Shortcut:
+        def shortcut(exchange: Exchange | Visitor) -> bool:
+            assert isinstance(exchange, Exchange)
             connection = exchange._connection
             connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             waited.append(connection.flow.write_paused)

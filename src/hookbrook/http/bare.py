@@ -12,6 +12,7 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from hookbrook.http.head import address_of
 from hookbrook.http.pace import Flow
 from hookbrook.http.state import State
 
@@ -45,8 +46,8 @@ class Bare(HttpToolsProtocol):
         self.connections.add(self)
         self.transport = transport
         self.flow = Flow(transport, self.loop.time)
-        self.server = _address(transport.get_extra_info("sockname"))
-        self.client = _address(transport.get_extra_info("peername"))
+        self.server = address_of(transport.get_extra_info("sockname"))
+        self.client = address_of(transport.get_extra_info("peername"))
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
 
     def let_go(self) -> None:
@@ -59,8 +60,3 @@ def new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
     # Pipelined requests behind a `Connection: close` are parsed, and then not answered.
     parser.set_dangerous_leniencies(lenient_data_after_close=True)
     return parser
-
-
-def _address(info: object) -> tuple[str, int] | None:
-    """Host and port; None for a Unix socket."""
-    return (str(info[0]), int(info[1])) if isinstance(info, tuple) and len(info) >= 2 else None

@@ -8,13 +8,14 @@ import socket
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from typing import Protocol as Interface
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from hookbrook.errors import Problem
 from hookbrook.http.problems import App, ClientGone, Message, Scope, ShuttingDown, problem_response
+from hookbrook.stream.sink import chunk
 
 log = logging.getLogger("hookbrook.http")
 
@@ -31,6 +32,8 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 _BODILESS = frozenset({204, 304})
 #: `struct linger`: on, zero seconds.
 _RESET: Final = struct.pack("ii", 1, 0)
+#: The header line of a response with which the connection ends.
+CLOSE: Final = b"connection: close\r\n"
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -45,15 +48,40 @@ class Taken:
     """A socket that a door has taken over, the head of its response already sent."""
 
     transport: asyncio.Transport
+    #: Call with the protocol that the connection has from now on.
+    follow: Callable[[asyncio.Protocol], None]
     #: Whether the body must be sent in chunks (RFC 9112 section 7.1); else it ends with the connection.
     chunked: bool
+    #: Bytes of the body that were sent with the head.
+    sent: int = 0
     #: Must be called with the body's bytes when it has ended, for the access log.
     ended: Callable[[int], None]
 
 
-#: Takes a request that has arrived whole, and returns whether it will answer it, by `Exchange.respond`. If it does not,
-#: nothing has happened, and `Exchange.start` can still be called later.
-Shortcut = Callable[["Exchange"], bool]
+class Visitor(Interface):
+    """A request that has arrived whole, as far as it takes to open a stream."""
+
+    @property
+    def scope(self) -> Scope: ...
+
+    @property
+    def disconnected(self) -> bool:
+        """Nobody waits for an answer any more."""
+
+    @property
+    def notes(self) -> dict[str, Any] | None:
+        """Shared by all whose requests are the same bytes, for what follows from these and the settings alone."""
+
+    def start(self) -> None:
+        """Have the request answered the ordinary way."""
+
+    def take_over(self, status: int, block: bytes, first: bytes) -> Taken | None:
+        """As `Exchange.take_over`."""
+
+
+#: Takes a request that has arrived whole, and returns whether it will answer it, by `respond` or `take_over`. If it
+#: does not, nothing has happened, and `start` can still be called later. Whatever is no `Exchange` has no body.
+Shortcut = Callable[["Exchange | Visitor"], bool]
 
 
 class Connection(Interface):
@@ -105,6 +133,9 @@ class Exchange:
         "status",
         "task",
     )
+
+    #: Of a `Visitor`: it may be the only one of its kind.
+    notes: None = None
 
     def __init__(
         self, connection: Connection, scope: Scope, *, keep_alive: bool, expects_continue: bool, started_at: float
@@ -242,13 +273,15 @@ class Exchange:
             raise RuntimeError("a response header contains a control character")
         self._begin(status, block, length)
 
-    def _begin(self, status: int, block: bytes, length: int | None) -> None:
+    def _begin(self, status: int, block: bytes, length: int | None, first: bytes = b"") -> None:
         framing = self._decide_framing(status, length)
         self.status = status
         self.response_started = True
         self.expects_continue = False
+        if first and self._chunked:
+            first = chunk(first)
         self._connection.transport.write(
-            b"".join((STATUS_LINES[status], self._connection.preamble, block, framing, b"\r\n"))
+            b"".join((STATUS_LINES[status], self._connection.preamble, block, framing, b"\r\n", first))
         )
 
     def _decide_framing(self, status: int, length: int | None) -> bytes:
@@ -267,7 +300,7 @@ class Exchange:
             # The rest of the request may be long, or may never come (RFC 9110 section 10.1.1: after a refusal the
             # client need not send it). Either way the next request could not be told from it.
             self.keep_alive = False
-        return framing if self.keep_alive else framing + b"connection: close\r\n"
+        return framing if self.keep_alive else framing + CLOSE
 
     def _write_body(self, body: bytes, more: bool) -> None:
         size = len(body)
@@ -294,15 +327,17 @@ class Exchange:
         if pieces:
             self._connection.transport.write(b"".join(pieces))
 
-    def take_over(self, status: int, block: bytes) -> Taken | None:
+    def take_over(self, status: int, block: bytes, first: bytes) -> Taken | None:
         """Write the head of a response whose body goes on elsewhere, and give the socket away; None if nobody is left.
 
         Args:
             block: as in `respond`, without `content-length`.
+            first: bytes of the body that leave together with the head, in one packet.
         """
         if self._unreachable():
             return None
-        self._begin(status, block, None)
+        self._begin(status, block, None, first)
+        self.sent = len(first)
         return self._connection.hand_over()
 
     def leave(self) -> bool:

@@ -17,14 +17,16 @@ from functools import partial
 from typing import Protocol
 
 from hookbrook.core.event import Appended, NewEvent
+from hookbrook.core.sse import HEARTBEAT
 from hookbrook.http.answer import answer
 from hookbrook.http.busy import STREAM_HEADERS
 from hookbrook.http.doors import STREAM
-from hookbrook.http.exchange import Exchange, Taken
+from hookbrook.http.exchange import Exchange, Taken, Visitor
 from hookbrook.http.guard import Guard
 from hookbrook.http.history import accept
 from hookbrook.http.problems import Problems, Receive, Scope, Send
 from hookbrook.http.publish import CHANNELS
+from hookbrook.http.stream import Judged
 from hookbrook.http.turnstile import Turnstile
 from hookbrook.store.appender import Appender
 
@@ -52,9 +54,15 @@ class Streams(Protocol):
     @property
     def turnstile(self) -> Turnstile: ...
 
-    def quick(self, scope: Scope, channel: str | None) -> Callable[[Taken], None] | None:
-        """What opens the stream that was asked for on its socket, the head of the answer written; None if the ordinary
-        way must. Leaves everything as it was, but for counts of what was asked for. May raise anything."""
+    def judge(self, scope: Scope, channel: str | None) -> Judged:
+        """What is asked for, and by what right. May raise anything."""
+
+    def quick(self, scope: Scope, judged: Judged) -> Callable[[Taken], None] | None:
+        """What opens the stream that was asked for on its socket, the head of the answer and a first line of its body
+        written; None if the ordinary way must.
+
+        Leaves everything as it was, but for counts of what was asked for. May raise anything.
+        """
 
 
 class Express:
@@ -67,14 +75,14 @@ class Express:
         self._streams = streams
         self._appender = appender
 
-    def __call__(self, exchange: Exchange) -> bool:
+    def __call__(self, exchange: Exchange | Visitor) -> bool:
         scope = exchange.scope
         path: str = scope["path"]
         method = scope["method"]
         if method == "GET" and (path == STREAM or (path.startswith(CHANNELS) and "text/event-stream" in accept(scope))):
             self._streams.turnstile.admit(partial(self._enter, exchange))
             return True
-        if method != "POST":
+        if method != "POST" or not isinstance(exchange, Exchange):
             return False
         if path.startswith("/v1/"):
             door = self._publish
@@ -124,22 +132,34 @@ class Express:
 
         exchange.start(self._guard.around(Problems(failing)))
 
-    def _enter(self, exchange: Exchange) -> bool:
+    def _enter(self, visitor: Visitor) -> bool:
         """Open the stream, in its turn; False if its client has left meanwhile."""
-        if exchange.disconnected:
+        if visitor.disconnected:
             return False
-        scope = exchange.scope
-        path: str = scope["path"]
         try:
-            lines = self._guard.lines_for(self._guard.judge(scope))
-            begin = self._streams.quick(scope, None if path == STREAM else path[len(CHANNELS) :])
+            lines, judged = self._judge(visitor)
+            begin = self._streams.quick(visitor.scope, judged)
         except Exception:  # noqa: BLE001 - nothing has happened yet; the ordinary way meets the same, and can tell it
             begin = None
         if begin is None:
-            exchange.start()
-        elif (taken := exchange.take_over(200, _STREAM_LINES + lines)) is not None:
+            visitor.start()
+        elif (taken := visitor.take_over(200, _STREAM_LINES + lines, HEARTBEAT)) is not None:
             _begin(begin, taken)
         return True
+
+    def _judge(self, visitor: Visitor) -> tuple[bytes, Judged]:
+        """The header lines for the page that asks, and what is asked for; worked out once for all who ask alike."""
+        scope, notes = visitor.scope, visitor.notes
+        if notes is not None:
+            noted: tuple[bytes, Judged] | None = notes.get(STREAM)
+            if noted is not None and noted[1].holds_for(scope["client"]):
+                return noted
+        path: str = scope["path"]
+        lines = self._guard.lines_for(self._guard.judge(scope))
+        judged = self._streams.judge(scope, None if path == STREAM else path[len(CHANNELS) :])
+        if notes is not None:
+            notes[STREAM] = (lines, judged)
+        return lines, judged
 
 
 def _begin(begin: Callable[[Taken], None], taken: Taken) -> None:

@@ -11,7 +11,6 @@ after its slice (`_unfinished`) is measured.
 
 import asyncio
 import logging
-import urllib.parse
 from collections import deque
 from typing import Any
 
@@ -24,9 +23,10 @@ from hookbrook.http import accesslog
 from hookbrook.http.bare import Bare, new_parser
 from hookbrook.http.deadline import Deadline
 from hookbrook.http.exchange import HAND_OVER, RESPOND, Exchange, Shortcut, Taken, encode_problem
+from hookbrook.http.head import read_scope
 from hookbrook.http.limits import DEFAULT_LIMITS, Limits
 from hookbrook.http.pace import Pace
-from hookbrook.http.problems import App, NotImplementedHere, RequestTimeout, VersionNotSupported
+from hookbrook.http.problems import App, NotImplementedHere, RequestTimeout
 from hookbrook.http.state import State
 from hookbrook.http.upgrade import without_upgrade
 
@@ -93,10 +93,22 @@ class Protocol(Bare):
             return
         self._deadline.set(self.loop.time() + self.limits.head_s)
 
+    def succeed(self, transport: asyncio.Transport, packet: bytes, *, declined: bool) -> None:
+        """Go on with a connection on which the first packet has come.
+
+        Args:
+            declined: it is one request, and the shortcut has been asked.
+        """
+        super().connection_made(transport)
+        self._deadline.set(self.loop.time() + self.limits.head_s)
+        shortcut = self._shortcut
+        if declined:
+            self._shortcut = None
+        self.data_received(packet)
+        self._shortcut = shortcut
+
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how it ended changes nothing
-        self.connections.discard(self)
-        if not self.connections:
-            self.server_state.emptied.set()
+        self.server_state.leave(self)
         self._deadline.end()
         self._unwatch()
         if self.active is not None:
@@ -243,32 +255,18 @@ class Protocol(Bare):
         return False
 
     def _scope(self, version: str) -> dict[str, Any]:
-        if version not in ("1.1", "1.0"):
-            raise VersionNotSupported("This server speaks HTTP/1.1.")
-        url = self.url
-        if url.startswith(b"/") and b"#" not in url:
-            raw_path, _, query = url.partition(b"?")
-        else:
-            # RFC 9112 section 3.2: absolute-form and asterisk-form.
-            parsed = httptools.parse_url(url)
-            raw_path, query = parsed.path or b"/", parsed.query or b""
-        path = raw_path.decode("ascii")
-        return {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": version,
-            "server": self.server,
-            "client": self.client,
-            "scheme": self.scheme,
-            "method": self.parser.get_method().decode("ascii"),
-            "root_path": "",
-            "path": urllib.parse.unquote(path) if "%" in path else path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "headers": self.headers,
-            "state": self.app_state.copy(),
-            "extensions": {HAND_OVER: self.hand_over, RESPOND: self._respond},
-        }
+        scope = read_scope(
+            self.parser.get_method(),
+            self.url,
+            version,
+            self.headers,
+            server=self.server,
+            client=self.client,
+            scheme=self.scheme,
+        )
+        scope["state"] = self.app_state.copy()
+        scope["extensions"] = {HAND_OVER: self.hand_over, RESPOND: self._respond}
+        return scope
 
     def on_chunk_header(self) -> None:
         if self._coding_known:
@@ -359,16 +357,20 @@ class Protocol(Bare):
         self._deaf = True
         self.active = None
         self.waiting.clear()
-        self.connections.discard(self)
-        if not self.connections:
-            self.server_state.emptied.set()
+        self.server_state.leave(self)
         self._deadline.end()
         self._unwatch()
         self.server_state.total_requests += 1
         # Not now, since it may be the parser that led here.
         self.loop.call_soon(self.let_go)
         ended = accesslog.recorder(exchange.scope, exchange.status, exchange.started_at, self.loop.time)
-        return Taken(transport=self.transport, chunked=exchange.leave(), ended=ended)
+        return Taken(
+            transport=self.transport,
+            follow=self.transport.set_protocol,
+            chunked=exchange.leave(),
+            sent=exchange.sent,
+            ended=ended,
+        )
 
     def _refuse(self, problem: Problem) -> None:
         """Answer what cannot be read, or comes too slowly, once all that came before it is answered; then close."""

@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from typing import Any, Final, Self, TypeVar
 
@@ -25,6 +25,7 @@ from uvicorn.config import Config
 from hookbrook.errors import ConfigError
 from hookbrook.http.exchange import Shortcut
 from hookbrook.http.limits import DEFAULT_LIMITS, Limits
+from hookbrook.http.newcomer import Lobby, Newcomer
 from hookbrook.http.problems import App
 from hookbrook.http.protocol import Protocol
 from hookbrook.http.state import State
@@ -95,9 +96,8 @@ class Server:
         sockets, self._sockets = self._sockets, []
         self._state = State()
         self._tick()
-        config = _config(self._app, self._limits, self._shortcut)
         loop = asyncio.get_running_loop()
-        factory = functools.partial(config.http_protocol_class, config, self._state, {}, loop)  # type: ignore[call-arg]
+        factory = self._factory(self._state, loop)
         for listening in sockets:
             self._listeners.append(await loop.create_server(factory, sock=listening, backlog=BACKLOG))
 
@@ -144,8 +144,18 @@ class Server:
                 await self._emptied(state)
         except TimeoutError:
             for connection in list(state.connections):
-                if isinstance(connection, Protocol):
+                if isinstance(connection, Protocol | Newcomer):
                     connection.transport.abort()
+
+    def _factory(self, state: State, loop: asyncio.AbstractEventLoop) -> Callable[[], asyncio.Protocol]:
+        """What makes the protocol of a connection."""
+        ordinary = functools.partial(
+            Protocol, _config(self._app), state, {}, loop, limits=self._limits, shortcut=self._shortcut
+        )
+        if self._shortcut is None:
+            return ordinary
+        lobby = Lobby(state, limits=self._limits, shortcut=self._shortcut, ordinary=ordinary, loop=loop)
+        return functools.partial(Newcomer, lobby)
 
     def _tick(self) -> None:
         """Write the second into the head of all responses (RFC 9110 section 6.6.1: a server with a clock must)."""
@@ -217,11 +227,11 @@ def bind_error(error: OSError | OverflowError, host: str, port: int) -> ConfigEr
     return ConfigError("host", f"{host} cannot be listened on: {error.strerror}.")
 
 
-def _config(app: App, limits: Limits, shortcut: Shortcut | None) -> Config:
+def _config(app: App) -> Config:
     """uvicorn's configuration, with nothing taken from the environment and the host's logging left alone."""
     config = Config(
         app,
-        http=functools.partial(Protocol, limits=limits, shortcut=shortcut),  # type: ignore[arg-type]  # it is called, never looked into
+        http=Protocol,
         ws="none",
         lifespan="off",
         interface="asgi3",

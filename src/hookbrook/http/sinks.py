@@ -40,7 +40,7 @@ class TransportSink(asyncio.Protocol):
         self._reader: Reader | None = None
         #: An attribute, because it is looked at in every delivery.
         self.full = False
-        self._sent = 0
+        self._sent = taken.sent
         self._input = 0
         #: Cuts a client off that takes nothing, or does not leave.
         self._timer: asyncio.TimerHandle | None = None
@@ -50,7 +50,6 @@ class TransportSink(asyncio.Protocol):
         self._reader = reader
         transport = self._transport
         transport.set_write_buffer_limits(high=SINK_BYTES)
-        transport.set_protocol(self)
         transport.resume_reading()
         reader.resume()
 

@@ -9,7 +9,7 @@ before they are open, and under our own server such a one has no task at all (`q
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from hookbrook.core.ids import ID_BYTES, new_id
@@ -30,6 +30,23 @@ from hookbrook.stream.connection import Connection
 from hookbrook.stream.hub import Hub
 from hookbrook.stream.reader import Reader
 from hookbrook.stream.subscription import Format, Subscription
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What a stream's request asks for, and by what right."""
+
+    principal: Principal
+    asked: Asked
+    #: The cursor behind which it begins.
+    seen: str | None
+    #: Whose address it was judged for.
+    of: str | None
+
+    def holds_for(self, client: tuple[str, int] | None) -> bool:
+        """Whether the same request from there is judged alike. A credential may have ended meanwhile."""
+        kind = self.principal.kind
+        return kind == "anonymous" or (kind == "dev" and client is not None and client[0] == self.of)
 
 
 class Stream:
@@ -54,20 +71,30 @@ class Stream:
         asked = self._asked(principal, channel, scope)
         await self.open(scope, receive, send, principal, asked.subscription, asked.beginning)
 
-    def quick(self, scope: Scope, channel: str | None) -> Callable[[Taken], None] | None:
-        """What opens the stream on the request's socket; None if that must be asked in the ordinary way.
+    def judge(self, scope: Scope, channel: str | None) -> Judged:
+        """What a request asks for, and by what right. Raises what refuses it."""
+        principal = self._gateway.auth.authenticate(scope)
+        asked = self._asked(principal, channel, scope)
+        client = scope["client"]
+        return Judged(
+            principal=principal,
+            asked=asked,
+            seen=_last_event_id(scope) or asked.beginning.seen or asked.beginning.after,
+            of=None if client is None else client[0],
+        )
+
+    def quick(self, scope: Scope, judged: Judged) -> Callable[[Taken], None] | None:
+        """What opens the stream on the request's socket, once a first line of it was written with the head of the
+        answer; None if that must be asked in the ordinary way.
 
         May raise what that raises, and leaves everything as it was but for the count of streams that were asked for.
         """
-        gateway, hub = self._gateway, self._hub
-        principal = gateway.auth.authenticate(scope)
-        asked = self._asked(principal, channel, scope)
-        subscription = asked.subscription
-        beginning, bounds = asked.beginning, gateway.store.known_bounds()
-        after = None
-        if seen := _last_event_id(scope) or beginning.seen or beginning.after:
-            after = position.intact(bounds, seen)
-        if (after is None and (seen or beginning is not NOW)) or (bounds.closings and subscription.is_exact):
+        gateway, principal, seen = self._gateway, judged.principal, judged.seen
+        subscription, bounds = judged.asked.subscription, gateway.store.known_bounds()
+        after = position.intact(bounds, seen) if seen else None
+        if (after is None and (seen or judged.asked.beginning is not NOW)) or (
+            bounds.closings and subscription.is_exact
+        ):
             # What was lost or closed, the store knows.
             return None
         address = gateway.proxies.client_of(scope)
@@ -75,17 +102,17 @@ class Stream:
         if gateway.admission.open(connection) is not None or gateway.admission.connect(address) is not None:
             return None
         open_reader = partial(
-            hub.open,
+            self._hub.open,
             subscription,
             after=after,
             expires=principal.expires,
-            greeting=HEARTBEAT,
             connection=connection,
         )
         return partial(self._begin, open_reader, connection)
 
     def _begin(self, open_reader: Callable[..., Reader], connection: Connection, taken: Taken) -> None:
         sink = TransportSink(taken, stalled_s=self._stalled_s)
+        taken.follow(sink)
         sink.start(open_reader(sink=sink))
         self._gateway.admission.tell_of_tabs(connection)
 
