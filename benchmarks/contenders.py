@@ -22,6 +22,8 @@ from harness import LOAD_CORE, SERVER_CORE, free_port, post, process
 NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 #: What one server may hold open.
 CONNECTIONS = 16_000
+#: Names of those to compare, for a quick look; all that are installed if there are none.
+CHOSEN = tuple(filter(None, os.environ.get("BENCH_CONTENDERS", "").split(",")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,4 +266,4 @@ def installed() -> tuple[dict[str, Make], list[str]]:
             found[name] = make
         else:
             missing.append(f"{name} is left out: install the package {package}.")
-    return found, missing
+    return {name: make for name, make in found.items() if name in CHOSEN or not CHOSEN}, missing

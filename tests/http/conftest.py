@@ -22,7 +22,7 @@ from hookbrook.http.server import Server
 #: No wait in these tests is longer; a test that needs it has failed.
 PATIENCE_S = 10.0
 #: What runs on both loops: the server uses uvloop, a host program may not.
-ON_BOTH_LOOPS = frozenset({"test_protocol.py", "test_server.py"})
+ON_BOTH_LOOPS = frozenset({"test_protocol.py", "test_server.py", "test_sinks.py"})
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

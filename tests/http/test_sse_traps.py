@@ -99,7 +99,7 @@ TRAPS: dict[str, tuple[str, ...]] = {
     ),
     "a heartbeat is a comment without a blank line, and retry rides in a real event": (
         "core/test_sse.py::test_a_heartbeat_is_a_comment_without_a_blank_line_and_dispatches_nothing",
-        "stream/test_reader.py::test_retry_rides_in_the_first_real_event_only",
+        "stream/test_reader.py::test_retry_comes_with_the_greeting_and_is_part_of_the_first_event",
     ),
     "every event has an id of its own and data on one line, checkpoints too": (
         "stream/test_control.py::test_each_is_one_named_event_with_data_and_its_id_if_any_is_last",

@@ -2,9 +2,10 @@
 
 import asyncio
 import itertools
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -19,7 +20,7 @@ from hookbrook.stream.feed import Feed
 from hookbrook.stream.hub import BEAT_SLICES, Hub
 from hookbrook.stream.position import Start
 from hookbrook.stream.reader import Mode, Reader
-from hookbrook.stream.sink import Batch
+from hookbrook.stream.sink import Batch, chunk
 from hookbrook.stream.subscription import Subscription
 
 START_US = 1_790_000_000_000_000
@@ -53,6 +54,7 @@ class MemorySink:
         self.waiting: list[bytes] = []
         self.received: list[bytes] = []
         self.closed = False
+        self.sent = 0
         self.reader: Reader | None = None
         #: The most that ever waited beyond the limit, and the largest chunk.
         self.excess = 0
@@ -67,16 +69,20 @@ class MemorySink:
         return self.size >= self.limit
 
     @property
-    def sent(self) -> int:
-        return len(self.bytes)
+    def fd(self) -> int | None:
+        return None
 
     def write(self, data: bytes) -> None:
+        self.sent += len(data)
         self.waiting.append(data)
         self.largest = max(self.largest, len(data))
         self.excess = max(self.excess, self.size - self.limit)
 
     def share(self, batch: Batch) -> None:
         self.write(batch.plain)
+
+    def finish(self, batch: Batch, taken: int) -> None:
+        raise NotImplementedError(f"no file descriptor has taken {taken} bytes of {batch}")
 
     def close(self) -> None:
         self.closed = True
@@ -89,6 +95,9 @@ class MemorySink:
         if was_full and not self.full and self.reader is not None:
             self.reader.resume()
         return b"".join(taken)
+
+    def hang_up(self) -> None:
+        """Nobody is left who would take anything."""
 
     @property
     def bytes(self) -> bytes:
@@ -103,6 +112,90 @@ class MemorySink:
     def seqs(self) -> list[int]:
         """Seqs of the events that were written, without our control events."""
         return [seq_of(frame) for frame in self.frames if frame.type not in CONTROL]
+
+
+class SocketSink(MemorySink):
+    """`MemorySink` whose client has a socket with little room: what that does not take waits here.
+
+    Args:
+        is_direct: offer the socket to those who would write to it themselves.
+    """
+
+    def __init__(self, limit: int = ROOMY, *, is_direct: bool = True) -> None:
+        super().__init__(limit)
+        self.mine, self._theirs = socket.socketpair()
+        for end in (self.mine, self._theirs):
+            end.setblocking(False)
+        # The least that the kernel allows: a few thousand bytes.
+        self.mine.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        self._is_direct = is_direct
+        self._wire = bytearray()
+        #: What the sink itself was given to write.
+        self.writes: list[bytes] = []
+
+    @property
+    def fd(self) -> int | None:
+        return self.mine.fileno() if self._is_direct and not self.waiting else None
+
+    def write(self, data: bytes) -> None:
+        self.sent += len(data)
+        self._push(chunk(data))
+
+    def share(self, batch: Batch) -> None:
+        self.sent += batch.size
+        self._push(batch.chunked)
+
+    def finish(self, batch: Batch, taken: int) -> None:
+        self._push(batch.chunked[taken:])
+
+    def _push(self, data: bytes) -> None:
+        self.writes.append(data)
+        self.waiting.append(data)
+        self.largest = max(self.largest, len(data))
+        self._flush()
+        self.excess = max(self.excess, self.size - self.limit)
+
+    def _flush(self) -> bool:
+        """Give the socket what it takes; whether that was anything."""
+        before = self.size
+        with suppress(BlockingIOError):
+            while self.waiting:
+                taken = self.mine.send(self.waiting[0])
+                self.waiting[:1] = [self.waiting[0][taken:]] if taken < len(self.waiting[0]) else []
+        return self.size < before
+
+    def drain(self) -> bytes:
+        was_full, before = self.full, len(self.received)
+        self._pull()
+        if was_full and not self.full and self.reader is not None:
+            self.reader.resume()
+        return b"".join(self.received[before:])
+
+    def _pull(self) -> None:
+        """Let the client take all that there is."""
+        while True:
+            with suppress(BlockingIOError):
+                while data := self._theirs.recv(65536):
+                    self._wire += data
+            if not self._flush():
+                break
+        while (end := self._wire.find(b"\r\n")) >= 0:
+            size = int(self._wire[:end], 16)
+            if len(self._wire) < end + size + 4:
+                break
+            assert self._wire[end + 2 + size : end + size + 4] == b"\r\n"
+            self.received.append(bytes(self._wire[end + 2 : end + 2 + size]))
+            del self._wire[: end + size + 4]
+
+    @property
+    def bytes(self) -> bytes:
+        self._pull()
+        return b"".join(self.received)
+
+    def hang_up(self) -> None:
+        """Close both ends, so that others get their file descriptors; the reader must be gone."""
+        self.mine.close()
+        self._theirs.close()
 
 
 class HandPace:
@@ -177,6 +270,7 @@ class Rig:
     pace: HandPace
     #: Everything that was ever appended, in order.
     log: list[Event] = field(default_factory=list)
+    sinks: list[MemorySink] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     async def publish(self, *channels: str, count: int = 1, **fields: object) -> list[Appended]:
@@ -192,6 +286,7 @@ class Rig:
         """A reader of these channels (`*` if none), begun."""
         values: dict[str, object] = {"tenant": "default", "channels": channels or ("*",), **wishes}
         made, begin = sink or MemorySink(), start or Start()
+        self.sinks.append(made)
         made.reader = self.hub.open(
             Subscription(**values),  # type: ignore[arg-type]
             made,
@@ -263,6 +358,8 @@ async def rig_on(
     finally:
         for reader in hub.readers():
             reader.gone()
+        for sink in rig.sinks:
+            sink.hang_up()
         await hub.stop()
         await store.close()
 

@@ -27,7 +27,7 @@ from hookbrook.stream import position
 from hookbrook.stream.position import Start
 from hookbrook.stream.reader import Mode
 
-from .conftest import CONTROL, MemorySink, Rig, rig_on, seq_of
+from .conftest import CONTROL, Rig, SocketSink, rig_on, seq_of
 
 T = TypeVar("T")
 CHANNELS = ["a", "b", "c.1"]
@@ -37,11 +37,11 @@ RULE = ChannelTrim(pattern="a", appended_before=None, keep=2)
 ROOMY = 1 << 30
 
 
-class Sink(MemorySink):
+class Sink(SocketSink):
     """Remembers at which step a gap was told."""
 
-    def __init__(self, world: "World", limit: int) -> None:
-        super().__init__(limit)
+    def __init__(self, world: "World", limit: int, *, is_direct: bool) -> None:
+        super().__init__(limit, is_direct=is_direct)
         self._world = world
         self.told: list[int] = []
 
@@ -85,6 +85,7 @@ class Client:
     #: Everything up to here was received, or told to be gone.
     place: int
     limit: int
+    is_direct: bool
     sink: Sink = field(init=False)
     parser: Parser = field(default_factory=Parser)
     last_id: str = ""
@@ -109,7 +110,7 @@ class Client:
                 self.is_over = True
                 return
         self.parser = Parser()
-        self.sink = Sink(self.world, self.limit)
+        self.sink = Sink(self.world, self.limit, is_direct=self.is_direct)
         begun = Start(after=after, reset=start.reset, standing=standing)
         rig.open(*self.channels, start=begun, sink=self.sink)
 
@@ -148,6 +149,8 @@ class Client:
         """The connection is cut; what was under way is lost."""
         assert self.sink.reader is not None
         self.sink.reader.gone()
+        # The next connection gets its file descriptor.
+        self.sink.hang_up()
         rig = self.world.rig
         cursor = self.last_id or rig.hub.feed.cursor_at(self.place)
         await self.connect(await position.resume(rig.store, self.query, cursor, lenient=True))
@@ -185,10 +188,13 @@ class Seam(RuleBasedStateMachine):
         names=st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=2, unique=True),
         count=st.integers(1, 9),
         effect=st.sampled_from(["", "", "", "", "close", "delete"]),
+        size=st.sampled_from([1, 1, 1, 900, 3000]),
     )
-    def publish(self, names: list[str], count: int, effect: str) -> None:
+    def publish(self, names: list[str], count: int, effect: str, size: int) -> None:
         async def act() -> None:
-            fields: dict[str, Any] = {"effect": effect, "type": "hookbrook.deleted"} if effect == "delete" else {}
+            fields: dict[str, Any] = {"data": b"1" * size}
+            if effect == "delete":
+                fields |= {"effect": effect, "type": "hookbrook.deleted"}
             try:
                 await self.rig.publish(*names, count=count, **fields)
                 if effect == "close":
@@ -204,12 +210,13 @@ class Seam(RuleBasedStateMachine):
         kind=st.sampled_from(["now", "cursor", "cursor", "last", "foreign"]),
         number=st.integers(0, 40),
         limit=st.sampled_from([1, 60, 300, ROOMY]),
+        is_direct=st.booleans(),
     )
-    def join(self, wish: tuple[str, ...], kind: str, number: int, limit: int) -> None:
+    def join(self, wish: tuple[str, ...], kind: str, number: int, limit: int, is_direct: bool) -> None:
         async def act() -> None:
             store = self.rig.store
             bounds = await store.bounds()
-            client = Client(self.world, wish, self.rig.hub.feed.newest, limit)
+            client = Client(self.world, wish, self.rig.hub.feed.newest, limit, is_direct)
             start = Start()
             if kind == "cursor":
                 client.place = min(number, bounds.tail)

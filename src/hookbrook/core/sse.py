@@ -4,7 +4,8 @@ The shape of a frame follows from what thirteen clients were seen to do when a c
 
 - `id:` stands last. A client that commits the id of a half-received event skips that event on resume; with the id
   last there is nothing to commit before the event is whole.
-- `retry:` rides in front of a real event. Several clients dispatch an empty event for a block of only `retry:`.
+- `retry:` is a line of a real event. Several clients dispatch an empty event for a block of only `retry:`. So where it
+  stands at the beginning of a stream, the block goes on with the first event.
 - The heartbeat is a comment and one line end, without a blank line, for the same reason.
 - JSON data is one line, and a control event's data is never empty: some clients do not advance on an id without data.
 """

@@ -17,7 +17,6 @@ from functools import partial
 from typing import Protocol
 
 from hookbrook.core.event import Appended, NewEvent
-from hookbrook.core.sse import HEARTBEAT
 from hookbrook.http.answer import answer
 from hookbrook.http.busy import STREAM_HEADERS
 from hookbrook.http.doors import STREAM
@@ -57,9 +56,12 @@ class Streams(Protocol):
     def judge(self, scope: Scope, channel: str | None) -> Judged:
         """What is asked for, and by what right. May raise anything."""
 
+    def greeting(self) -> bytes:
+        """What the body of a stream begins with."""
+
     def quick(self, scope: Scope, judged: Judged) -> Callable[[Taken], None] | None:
-        """What opens the stream that was asked for on its socket, the head of the answer and a first line of its body
-        written; None if the ordinary way must.
+        """What opens the stream that was asked for on its socket, the head of the answer and the greeting written;
+        None if the ordinary way must.
 
         Leaves everything as it was, but for counts of what was asked for. May raise anything.
         """
@@ -143,7 +145,7 @@ class Express:
             begin = None
         if begin is None:
             visitor.start()
-        elif (taken := visitor.take_over(200, _STREAM_LINES + lines, HEARTBEAT)) is not None:
+        elif (taken := visitor.take_over(200, _STREAM_LINES + lines, self._streams.greeting())) is not None:
             _begin(begin, taken)
         return True
 

@@ -30,7 +30,7 @@ MAX_INPUT_BYTES = 64 * 1024
 class TransportSink(asyncio.Protocol):
     """`Sink` on a socket that was taken over; the protocol of its transport from then on."""
 
-    __slots__ = ("_chunked", "_ended", "_input", "_reader", "_sent", "_stalled_s", "_timer", "_transport", "full")
+    __slots__ = ("_chunked", "_ended", "_input", "_reader", "_stalled_s", "_timer", "_transport", "full", "sent")
 
     def __init__(self, taken: Taken, *, stalled_s: float = STALLED_S) -> None:
         self._transport = taken.transport
@@ -40,7 +40,7 @@ class TransportSink(asyncio.Protocol):
         self._reader: Reader | None = None
         #: An attribute, because it is looked at in every delivery.
         self.full = False
-        self._sent = taken.sent
+        self.sent = taken.sent
         self._input = 0
         #: Cuts a client off that takes nothing, or does not leave.
         self._timer: asyncio.TimerHandle | None = None
@@ -56,22 +56,33 @@ class TransportSink(asyncio.Protocol):
     # The reader's side
 
     @property
-    def sent(self) -> int:
-        return self._sent
+    def fd(self) -> int | None:
+        """Both uvloop and asyncio close it only after `connection_lost`. That of a connection under TLS is not ours."""
+        transport = self._transport
+        if not self._chunked or transport.is_closing() or transport.get_write_buffer_size():
+            return None
+        if transport.get_extra_info("sslcontext") is not None:
+            return None
+        fd: int = transport.get_extra_info("socket").fileno()
+        return fd if fd >= 0 else None
 
     def write(self, data: bytes) -> None:
         # uvloop's `write` raises on a transport that is closed but has not said so yet.
         if self._transport.is_closing():
             return
-        self._sent += len(data)
+        self.sent += len(data)
         self._transport.write(chunk(data) if self._chunked else data)
 
     def share(self, batch: Batch) -> None:
         transport = self._transport
         if transport.is_closing():
             return
-        self._sent += batch.size
+        self.sent += batch.size
         transport.write(batch.chunked if self._chunked else batch.plain)
+
+    def finish(self, batch: Batch, taken: int) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(memoryview(batch.chunked)[taken:])
 
     def close(self) -> None:
         if self._transport.is_closing():
@@ -112,7 +123,7 @@ class TransportSink(asyncio.Protocol):
         if self._reader is not None:
             self._reader.gone()
             self._reader = None
-        self._ended(self._sent)
+        self._ended(self.sent)
 
     def _watch_progress(self, waiting: int | None = None) -> None:
         """Look again and again whether less waits than before, and cut the client off if not."""
@@ -139,7 +150,7 @@ class AsgiSink:
         self._stalled_s = stalled_s
         self._waiting: list[bytes] = []
         self._size = 0
-        self._sent = 0
+        self.sent = 0
         self._wake = asyncio.Event()
         self._ending = False
         self._left = False
@@ -149,17 +160,20 @@ class AsgiSink:
         return self._size >= SINK_BYTES
 
     @property
-    def sent(self) -> int:
-        return self._sent
+    def fd(self) -> None:
+        return None
 
     def write(self, data: bytes) -> None:
         self._waiting.append(data)
         self._size += len(data)
-        self._sent += len(data)
+        self.sent += len(data)
         self._wake.set()
 
     def share(self, batch: Batch) -> None:
         self.write(batch.plain)
+
+    def finish(self, batch: Batch, taken: int) -> None:
+        raise NotImplementedError(f"no file descriptor has taken {taken} bytes of {batch}")
 
     def close(self) -> None:
         self._ending = True

@@ -83,9 +83,13 @@ class Stream:
             of=None if client is None else client[0],
         )
 
+    def greeting(self) -> bytes:
+        """What the body of a stream begins with, if nothing was lost before."""
+        return HEARTBEAT + self._hub.retry()
+
     def quick(self, scope: Scope, judged: Judged) -> Callable[[Taken], None] | None:
-        """What opens the stream on the request's socket, once a first line of it was written with the head of the
-        answer; None if that must be asked in the ordinary way.
+        """What opens the stream on the request's socket, once the greeting was written with the head of the answer;
+        None if that must be asked in the ordinary way.
 
         May raise what that raises, and leaves everything as it was but for the count of streams that were asked for.
         """
@@ -169,7 +173,7 @@ class Stream:
             after=after,
             expires=principal.expires,
             # A first byte makes proxies pass the head on at once.
-            greeting=start.reset or HEARTBEAT,
+            greeting=(start.reset or HEARTBEAT) + self._hub.retry(),
             connection=connection,
             standing=standing,
         )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from random import Random
 
 from hookbrook.core.event import format_time
-from hookbrook.core.sse import control
+from hookbrook.core.sse import control, with_retry
 
 #: What clients are told to wait before they reconnect, spread so that they do not all come back at once.
 RETRY_MS = (1000, 3000)
@@ -29,6 +29,11 @@ def reset(reason: str, *, oldest: str, newest: str, at: str | None = None) -> by
     come back to where this stream goes on, instead of being told the same again.
     """
     return control("hookbrook.reset", {"reason": reason, "oldest": oldest, "newest": newest}, id=at or oldest)
+
+
+def retry(rng: Random) -> bytes:
+    """When to come back if the connection is cut: a line at the beginning, of whatever event will be the first."""
+    return with_retry(b"", rng.randint(*RETRY_MS))
 
 
 def drain(rng: Random) -> bytes:

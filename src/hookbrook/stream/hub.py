@@ -11,7 +11,6 @@ from hookbrook.stream import control
 from hookbrook.stream.audience import Audience
 from hookbrook.stream.connection import Connection
 from hookbrook.stream.connections import Connections
-from hookbrook.stream.control import RETRY_MS
 from hookbrook.stream.deadlines import Deadlines
 from hookbrook.stream.feed import Feed
 from hookbrook.stream.pages import Pages
@@ -96,6 +95,7 @@ class Hub:
         While the hub drains, the reader is told so and ended at once.
 
         Args:
+            greeting: what is still to be written of the stream's beginning, `retry` at its end.
             connection: under which the stream is listed and counted until it ends.
             standing: what is known of its channels, at some moment after the feed's newest event was `after` or later;
                 the loss in it was told in the greeting, or need not be.
@@ -107,7 +107,6 @@ class Hub:
             home=self,
             sink=sink,
             cursor=self.feed.newest if after is None else after,
-            retry_ms=self._rng.randint(*RETRY_MS),
             expires=expires,
             connection=connection,
             standing=standing,
@@ -125,6 +124,10 @@ class Hub:
         if self.draining:
             self._send_away(reader)
         return reader
+
+    def retry(self) -> bytes:
+        """When to come back if the connection is cut, for the end of a greeting: a line of what event will be first."""
+        return control.retry(self._rng)
 
     def forget(self, seq: int) -> None:
         """Hold nothing up to the seq in memory: something of it was erased."""
@@ -158,15 +161,15 @@ class Hub:
         if audience is None:
             audience = self._audiences[key] = Audience(reader.subscription)
             self._file(audience)
-        audience.readers.add(reader)
+        audience.add(reader)
 
     def leave(self, reader: Reader) -> None:
         key = reader.subscription.audience
         audience = self._audiences.get(key)
         if audience is None:
             return
-        audience.readers.discard(reader)
-        if not audience.readers:
+        audience.discard(reader)
+        if not audience:
             del self._audiences[key]
             self._unfile(audience)
 
@@ -198,7 +201,7 @@ class Hub:
         """Those who listen to the event's channels learn what it does to them, whatever types they want."""
         index = self._live.get(event.tenant)
         for audience in index.match(event.channels) if index is not None else ():
-            for reader in tuple(audience.readers):
+            for reader in audience:
                 reader.affect(event)
 
     def _deliver(self, entries: Sequence[Entry]) -> None:

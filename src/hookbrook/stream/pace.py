@@ -53,8 +53,8 @@ class LoadPace:
     def _go(self) -> None:
         self._busy = True
         self._waiting = False
-        # Called once the loop has made its writes: uvloop makes them at the end of the turn in which they were asked
-        # for. Before `leave`, which may raise.
+        # Called once all writes are made: at once, or at the end of this turn where a transport has something waiting.
+        # Before `leave`, which may raise.
         asyncio.get_running_loop().call_soon(self._turned, time.monotonic())
         self._leave()
 

@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Protocol
 
 from hookbrook.core.event import Event
-from hookbrook.core.sse import HEARTBEAT, with_retry
+from hookbrook.core.sse import HEARTBEAT
 from hookbrook.errors import StoreError
 from hookbrook.store.base import Bounds, Log, Lost, Standing
 from hookbrook.stream import control
@@ -70,6 +70,21 @@ class Home(Protocol):
         """Forget it."""
 
 
+class Chorus(Protocol):
+    """Readers whose sockets are written to directly, past `Reader.deliver`, and all the same."""
+
+    @property
+    def written(self) -> int:
+        """Bytes that each of them has been written, by a count that began before any of them came."""
+
+    @property
+    def last(self) -> int:
+        """The seq of the last event among those."""
+
+    def release(self, reader: "Reader") -> None:
+        """Write to it by `Reader.deliver` again."""
+
+
 class Reader:
     """Created by the hub; the stream door tells it when its sink drains or its client leaves.
 
@@ -78,9 +93,10 @@ class Reader:
     """
 
     __slots__ = (
+        "_chorus",
+        "_heard",
         "_home",
         "_page",
-        "_retry_ms",
         "_sink",
         "_standing",
         "_task",
@@ -100,7 +116,6 @@ class Reader:
         home: Home,
         sink: Sink,
         cursor: int,
-        retry_ms: int,
         expires: int | None,
         connection: Connection | None = None,
         standing: Standing = NOTHING_KNOWN,
@@ -108,7 +123,7 @@ class Reader:
         #: Under which the stream is listed and counted.
         self.connection = connection
         self.subscription = subscription
-        #: Everything up to this seq has been written, or is not wanted.
+        #: Everything up to this seq has been written, or is not wanted. Behind that while in a chorus, until `_settle`.
         self.cursor = cursor
         #: When the right to listen ends, in microseconds since the epoch, or None.
         self.expires = expires
@@ -117,7 +132,9 @@ class Reader:
         #: What is known of its channels; the reader was told of its loss.
         self._standing = standing
         self._sink = sink
-        self._retry_ms: int | None = retry_ms
+        #: Where it is written to directly, and what of that it has taken into its own account.
+        self._chorus: Chorus | None = None
+        self._heard = 0
         self._task: asyncio.Task[None] | None = None
         self._wrote = False
         self._told_live = False
@@ -134,6 +151,7 @@ class Reader:
     @property
     def sent(self) -> int:
         """Bytes written so far."""
+        self._settle()
         return self._sink.sent
 
     async def next_missing(self) -> Event | None:
@@ -159,6 +177,32 @@ class Reader:
                 self._fall_behind(batch.first - 1)
             else:
                 self._send(batch)
+        except Exception:  # noqa: BLE001 - see the class
+            self.fail()
+
+    def follow(self, chorus: Chorus) -> int | None:
+        """Be written to directly from now on, there; None if it must be by `deliver`."""
+        if self.mode is not Mode.LIVE:
+            return None
+        try:
+            fd = self._sink.fd
+        except Exception:  # noqa: BLE001 - see the class
+            self.fail()
+            return None
+        if fd is not None:
+            self._chorus = chorus
+            self._heard = chorus.written
+        return fd
+
+    def part(self) -> None:
+        """Be written to by `deliver` again."""
+        self._settle()
+        self._chorus = None
+
+    def finish(self, batch: Batch, taken: int) -> None:
+        """Write what is left of news of which the socket has taken only so many bytes."""
+        try:
+            self._sink.finish(batch, taken)
         except Exception:  # noqa: BLE001 - see the class
             self.fail()
 
@@ -193,6 +237,7 @@ class Reader:
         if self.mode is Mode.ENDED:
             return
         try:
+            self._settle()
             if not self._wrote and not self._sink.full:
                 self._show_life()
         except Exception:  # noqa: BLE001 - see the class
@@ -202,15 +247,15 @@ class Reader:
     def _show_life(self) -> None:
         feed = self._home.feed
         if not self.subscription.control:
-            self._sink.write(HEARTBEAT)
+            self._put(HEARTBEAT)
         elif self.mode is Mode.CATCHING_UP:
             # A long way without anything for this reader.
-            self._sink.write(control.checkpoint(feed.cursor_at(self.cursor)))
+            self._put(control.checkpoint(feed.cursor_at(self.cursor)))
         elif feed.tail > self.cursor:
             self.cursor = feed.tail
-            self._sink.write(control.checkpoint(feed.cursor))
+            self._put(control.checkpoint(feed.cursor))
         else:
-            self._sink.write(control.ping())
+            self._put(control.ping())
 
     def end(self, last_words: bytes = b"") -> None:
         """Say why, and close."""
@@ -278,7 +323,7 @@ class Reader:
             self._home.join(self)
             if self.subscription.control and not self._told_live:
                 self._told_live = True
-                self._sink.write(control.live(self._home.feed.cursor))
+                self._put(control.live(self._home.feed.cursor))
 
     def _step(self) -> None:
         effects = self._home.feed.effects
@@ -405,20 +450,32 @@ class Reader:
     def _finish(self) -> None:
         self.end(control.closed(self.subscription.channels, self._home.feed.cursor_at(self.cursor)))
 
+    # Writing
+
     def _send(self, batch: Batch) -> None:
-        if self._retry_ms is None:
-            self._sink.share(batch)
-        else:
-            self._write(batch.plain)
+        self._sink.share(batch)
         self._wrote = True
         self.cursor = batch.last
 
     def _write(self, frame: bytes) -> None:
-        if self._retry_ms is not None:
-            frame = with_retry(frame, self._retry_ms)
-            self._retry_ms = None
         self._wrote = True
+        self._put(frame)
+
+    def _put(self, frame: bytes) -> None:
+        """Write what is for this reader alone."""
         self._sink.write(frame)
+        if self._chorus is not None and self._sink.fd is None:
+            # The next batch must not overtake what waits.
+            self._chorus.release(self)
+
+    def _settle(self) -> None:
+        """Take what was written directly into its own account."""
+        chorus = self._chorus
+        if chorus is not None and chorus.written != self._heard:
+            self._sink.sent += chorus.written - self._heard
+            self._heard = chorus.written
+            self._wrote = True
+            self.cursor = max(self.cursor, chorus.last)
 
 
 def _seq(lost: Lost | None) -> int:

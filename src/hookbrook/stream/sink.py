@@ -34,19 +34,29 @@ class Sink(Protocol):
     is, and its `gone` when the client has left or accepts nothing for too long; both never from within a write.
     """
 
+    #: Bytes written so far. Whoever writes to `fd` adds what was in it.
+    sent: int
+
     @property
     def full(self) -> bool:
         """More waits to be sent than a client that keeps up would leave waiting. A write is still taken."""
 
     @property
-    def sent(self) -> int:
-        """Bytes written so far."""
+    def fd(self) -> int | None:
+        """A file descriptor to which `Batch.chunked` may be written as it is, or None if that cannot be (now).
+
+        MUST be None while anything waits here, which that would overtake, and MUST stay open until the reader's `gone`
+        was called. It may be used until a write or `finish` has left something waiting, and the reader is not gone.
+        """
 
     def write(self, data: bytes) -> None:
         """What is for this reader alone."""
 
     def share(self, batch: Batch) -> None:
         """What others get as well: MUST NOT be copied or changed."""
+
+    def finish(self, batch: Batch, taken: int) -> None:
+        """Write what is left of a batch after so many bytes of it, chunked, that `fd` has taken."""
 
     def close(self) -> None:
         """End the stream after what was written has been sent."""
