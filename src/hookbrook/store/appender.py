@@ -44,7 +44,9 @@ class Appender:
         owed = self._matcher.match_now(events, routes) if routes.by_id else ((),) * len(events)
         if owed is None:
             return None
-        begun = asyncio.ensure_future(self._log.append(events, owed, routes.version))
+        begun = self._log.append(events, owed, routes.version)
+        if not isinstance(begun, asyncio.Future):
+            begun = asyncio.ensure_future(begun)
         if any(owed):
             begun.add_done_callback(partial(self._begun_is_done, events, owed))
         return begun

@@ -3,7 +3,8 @@
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass
 from itertools import chain
 
 import msgspec
@@ -32,9 +33,11 @@ class Batch(msgspec.Struct, kw_only=True, gc=False):
     routing_version: int
 
 
-@dataclass(slots=True, kw_only=True)
-class LogState:
-    """What the writer remembers between transactions, so that an append need not ask the database."""
+class LogState(msgspec.Struct, kw_only=True):
+    """What the writer remembers between transactions, so that an append need not ask the database.
+
+    A Struct, because it is copied for each of them.
+    """
 
     epochs: Epochs
     epoch: str
@@ -55,7 +58,7 @@ class LogState:
     forgotten: int = 0
     #: Where sweeping goes on: among the newest events, those that age (by rule), and the rows above the watermark.
     counted: int = 0
-    aged: Mapping[str, int] = field(default_factory=dict)
+    aged: Mapping[str, int] = msgspec.field(default_factory=dict)
     blanked: int = 0
 
 
@@ -103,7 +106,7 @@ class Log:
         self._clock = clock
 
     def begin(self) -> None:
-        self._before = replace(self.state)
+        self._before = copy(self.state)
 
     def committed(self) -> None:
         state, kept = self.state, self.kept

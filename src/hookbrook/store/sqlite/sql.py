@@ -67,11 +67,14 @@ def chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
 
 def execute_rows(connection: sqlite3.Connection, name: str, rows: Sequence[Row]) -> list[Any]:
     """Run the statement over all rows, in as few steps as possible; returns what it selects, if it selects."""
+    if not rows:
+        return []
     found: list[Any] = []
-    for piece in chunks(rows):
+    # At rest each append comes alone, and then every call of Python code counts.
+    for piece in chunks(rows) if len(rows) > CHUNKS[-1] else (rows,):
         columns = [_cheap(column) for column in zip(*piece, strict=True)]
-        filled = tuple(column is not None for column in columns)
-        values = zip(*(column for column in columns if column is not None), strict=True)
+        filled = tuple([column is not None for column in columns])
+        values = zip(*[column for column in columns if column is not None], strict=True)
         found += connection.execute(_many(name, len(piece), filled), tuple(chain.from_iterable(values))).fetchall()
     return found
 
