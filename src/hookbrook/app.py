@@ -255,7 +255,7 @@ class App:
         return Stats(
             events=lambda: self._appended,
             streams=lambda: len(hub),
-            in_flight=lambda: dispatcher.stats().in_flight,
+            in_flight=lambda: dispatcher.stats().repeatable,
             prevented=lambda: dispatcher.stats().prevented,
             outcomes=outcomes,
         )

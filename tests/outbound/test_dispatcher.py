@@ -558,6 +558,8 @@ async def test_while_outcomes_cannot_be_recorded_nothing_is_lost_or_sent_twice(t
         assert 50 <= len(post.requests) < 55
         await rig.publish("other", channels=("other",))
         assert dispatcher.stats().in_flight == 0
+        # They have all arrived, and a start would know of none of it.
+        assert dispatcher.stats().repeatable == len(post.requests)
         assert set((await rig.states()).values()) == {State.PENDING}
         table.trouble = lambda _: None
         rig.time.move(30)

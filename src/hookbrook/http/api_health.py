@@ -98,7 +98,11 @@ class _Numbers(Collector):
     def collect(self) -> Iterator[Metric]:
         yield CounterMetricFamily("hookbrook_events", "Events appended.", value=self._stats.events())
         yield GaugeMetricFamily("hookbrook_streams_open", "Streams open now.", value=self._stats.streams())
-        yield GaugeMetricFamily("hookbrook_attempts_in_flight", "Attempts under way.", value=self._stats.in_flight())
+        yield GaugeMetricFamily(
+            "hookbrook_attempts_in_flight",
+            "Attempts under way, or answered and not on the disk yet.",
+            value=self._stats.in_flight(),
+        )
         yield CounterMetricFamily(
             "hookbrook_attempts_prevented",
             "Attempts that did not come about, for want of a socket or of the proxy.",

@@ -37,7 +37,7 @@ class Stats:
     events: Callable[[], int] = _zero
     #: Streams open now.
     streams: Callable[[], int] = _zero
-    #: Attempts under way now.
+    #: Attempts under way now, or answered and not on the disk yet: what a crash would repeat.
     in_flight: Callable[[], int] = _zero
     #: Attempts that did not come about since the start, for want of a socket or of the proxy.
     prevented: Callable[[], int] = _zero

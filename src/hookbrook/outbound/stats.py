@@ -27,3 +27,8 @@ class Stats:
     prevented: int
     record_failures: int
     set_aside: int
+
+    @property
+    def repeatable(self) -> int:
+        """What would be sent twice if the process were killed now."""
+        return self.in_flight + self.unrecorded
