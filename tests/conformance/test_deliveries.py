@@ -232,6 +232,9 @@ async def test_a_person_changes_a_delivery_by_the_table(
     store: Store, clock: Clock, state: State, happening: Happening
 ) -> None:
     dlv = await bring_to(store, state, clock)
+    if state is State.HELD:
+        # Else it would be one that is about to be released.
+        await store.save(endpoint(enabled=False, revision=2))
     clock.now += SECOND_US
     if happening not in TRANSITIONS[state]:
         with pytest.raises(Conflict):

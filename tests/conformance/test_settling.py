@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from hookbrook.core.delivery import Happening, State
 from hookbrook.core.endpoint import Endpoint
+from hookbrook.errors import Conflict
 from hookbrook.store.base import Store
 
 from .conftest import SECOND_US, Backend, Clock, endpoint
@@ -129,3 +130,27 @@ async def test_a_new_endpoint_does_not_inherit_what_an_older_one_of_its_id_left(
     await owe(store, 5)
     await settled(store, clock)
     assert await states(store) == {State.CANCELLED: MANY, State.PENDING: 5}
+
+
+async def test_what_is_yet_to_be_released_can_be_sent_at_once(store: Store, clock: Clock) -> None:
+    await store.save(endpoint(enabled=False))
+    ids = await owe(store, MANY, held=True)
+    with pytest.raises(Conflict):
+        await store.change(ids[-1], Happening.RESENT, now=clock.now)
+    await store.save(endpoint(revision=2))
+    held = [each for each in ids if (await of(store, each)).state is State.HELD]
+    sent = await store.change(held[-1], Happening.RESENT, now=clock.now)
+    assert (sent.state, sent.next_at) == (State.PENDING, clock.now)
+    await settled(store, clock)
+    assert await states(store) == {State.PENDING: MANY}
+
+
+async def test_endpoints_have_their_turns_one_after_the_other(store: Store, clock: Clock) -> None:
+    for each in ("ep_1", "ep_2"):
+        await owe(store, MANY, endpoint_id=each)
+        await store.save(endpoint(id=each, enabled=False, revision=2))
+    turns, last = [], ""
+    for _ in range(4):
+        last = await store.settle(behind=last, limit=10, now=clock.now) or ""
+        turns.append(last)
+    assert turns == ["ep_1", "ep_2", "ep_1", "ep_2"]

@@ -25,11 +25,16 @@ def event(number: int) -> NewEvent:
     )
 
 
-async def owed_many(store: SqliteStore) -> Catalog:
+async def owed_many(store: SqliteStore, *ids: str) -> Catalog:
+    """To one endpoint, or to each of several."""
     catalog = Catalog(store)
     await catalog.load()
-    await catalog.save(ENDPOINT)
-    owed = [[NewDelivery(id=f"dlv_{number:05}", endpoint_id="ep_1")] for number in range(MANY)]
+    for each in ids or ("ep_1",):
+        await catalog.save(replace(ENDPOINT, id=each))
+    owed = [
+        [NewDelivery(id=f"dlv_{number:05}{each}", endpoint_id=each) for each in ids or ("ep_1",)]
+        for number in range(MANY)
+    ]
     await store.append([event(number) for number in range(MANY)], owed, catalog.routes.version)
     return catalog
 
@@ -110,10 +115,10 @@ async def test_a_store_that_cannot_write_is_asked_again_later(tmp_path: Path) ->
     pauses: list[float] = []
 
     class Full:
-        async def settle(self, *, limit: int, now: int) -> str | None:
+        async def settle(self, *, behind: str = "", limit: int, now: int) -> str | None:
             if not pauses:
                 raise StoreFull("full")
-            return await store.settle(limit=limit, now=now)
+            return await store.settle(behind=behind, limit=limit, now=now)
 
     async def at_once(seconds: float) -> None:
         pauses.append(seconds)
@@ -124,4 +129,19 @@ async def test_a_store_that_cannot_write_is_asked_again_later(tmp_path: Path) ->
     await rest(settler)
     assert pauses[0] == RETRY_S
     assert (await store.counts())[State.HELD] == MANY
+    await store.close()
+
+
+async def test_endpoints_that_are_owed_many_have_their_steps_in_turn(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "hookbrook.db", clock=lambda: NOW)
+    await store.open()
+    catalog = await owed_many(store, "ep_1", "ep_2", "ep_3")
+    turns: list[str] = []
+    for each in ("ep_1", "ep_2", "ep_3"):
+        await catalog.save(replace(ENDPOINT, id=each, enabled=False, revision=2))
+    settler = Settler(store, turns.append, clock=lambda: NOW)
+    await settler.start()
+    await rest(settler)
+    assert turns[:6] == ["ep_1", "ep_2", "ep_3"] * 2
+    assert (await store.counts())[State.HELD] == 3 * MANY
     await store.close()

@@ -45,6 +45,8 @@ class Settler:
         self._clock = clock
         self._sleep = sleep
         self._task: asyncio.Task[None] | None = None
+        #: Whose turn it was last.
+        self._last = ""
         #: Something changed since the table was last asked.
         self._changed = False
         self._stopped = False
@@ -92,11 +94,12 @@ class Settler:
     async def _step(self) -> float | None:
         """How long to pause, or None if there is no more to do."""
         try:
-            endpoint_id = await self._table.settle(limit=STEP, now=self._clock())
+            endpoint_id = await self._table.settle(behind=self._last, limit=STEP, now=self._clock())
         except StoreError as exc:
             logger.warning("What endpoints are owed waits for the store: %s", exc)
             return RETRY_S
         if endpoint_id is None:
             return None
+        self._last = endpoint_id
         self._poke(endpoint_id)
         return PAUSE_S

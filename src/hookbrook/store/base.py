@@ -392,9 +392,10 @@ class Deliveries(Protocol):
 
 
 class Settling(Protocol):
-    async def settle(self, *, limit: int, now: int) -> str | None:
+    async def settle(self, *, behind: str = "", limit: int, now: int) -> str | None:
         """Hold, release or cancel so many more of what one endpoint is owed, if its change left some; returns its id,
-        or None if no endpoint has any left."""
+        or None if no endpoint has any left. MUST take the next id behind that one, and after the last the first: so
+        none waits until another, which is owed a million, is done."""
 
 
 class Reroutes(NamedTuple):

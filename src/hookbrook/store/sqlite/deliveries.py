@@ -125,7 +125,10 @@ def change(connection: sqlite3.Connection, delivery_id: str, happening: Happenin
     delivery = find(connection, delivery_id)
     if delivery is None:
         raise NotFound(f"There is no delivery {delivery_id}.")
-    state, line = after(delivery.state, happening), line_of(connection, delivery_id)
+    before = delivery.state
+    if happening is Happening.RESENT and _is_released(connection, delivery):
+        before = after(before, Happening.RELEASED)
+    state, line = after(before, happening), line_of(connection, delivery_id)
     if state is State.PENDING:
         state, line = _sendable(connection, delivery, state)
     connection.execute(
@@ -144,11 +147,21 @@ def _sendable(connection: sqlite3.Connection, delivery: Delivery, state: State) 
     is_blank, channel = connection.execute(sql("is_blank"), (delivery.seq,)).fetchone()
     if is_blank:
         raise Conflict(f"The data of event {delivery.event_id} is no longer kept, so it cannot be sent again.")
-    row = connection.execute(sql("endpoint_document"), (delivery.endpoint_id,)).fetchone()
-    if row is None:
+    endpoint = _endpoint(connection, delivery.endpoint_id)
+    if endpoint is None:
         raise Conflict(f"The endpoint {delivery.endpoint_id} was deleted.")
-    endpoint = msgspec.json.decode(row[0], type=Endpoint)
     return state if endpoint.enabled else after(state, Happening.HELD), endpoint.line_of(channel)
+
+
+def _is_released(connection: sqlite3.Connection, delivery: Delivery) -> bool:
+    """Whether it is held only because its endpoint, which was enabled, is owed so many that its turn is yet to come."""
+    endpoint = _endpoint(connection, delivery.endpoint_id) if delivery.state is State.HELD else None
+    return endpoint is not None and endpoint.enabled
+
+
+def _endpoint(connection: sqlite3.Connection, endpoint_id: str) -> Endpoint | None:
+    row = connection.execute(sql("endpoint_document"), (endpoint_id,)).fetchone()
+    return None if row is None else msgspec.json.decode(row[0], type=Endpoint)
 
 
 def _due(state: State, now: int) -> int | None:

@@ -310,7 +310,8 @@ SELECT id FROM delivery INDEXED BY delivery_stuck_of
 WHERE endpoint_id = ?4 AND state = 'held' AND state IN ('failed', 'held', 'cancelled') LIMIT ?5;
 
 -- next_unsettled --
-SELECT endpoint_id, happening FROM unsettled LIMIT 1;
+-- The one behind this one, or the first if that was the last.
+SELECT endpoint_id, happening FROM unsettled ORDER BY endpoint_id <= ?, endpoint_id LIMIT 1;
 
 -- unsettled_of --
 SELECT happening FROM unsettled WHERE endpoint_id = ?;

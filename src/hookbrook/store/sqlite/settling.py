@@ -33,9 +33,9 @@ def change_owed(
         line_up_endpoint(connection, endpoint_id, now=now)
 
 
-def settle(connection: sqlite3.Connection, *, limit: int, now: int) -> str | None:
+def settle(connection: sqlite3.Connection, *, behind: str, limit: int, now: int) -> str | None:
     """See `Settling.settle`."""
-    row = connection.execute(sql("next_unsettled")).fetchone()
+    row = connection.execute(sql("next_unsettled"), (behind,)).fetchone()
     if row is None:
         return None
     endpoint_id: str = row[0]

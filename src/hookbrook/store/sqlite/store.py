@@ -303,8 +303,8 @@ class SqliteStore:
     async def change(self, delivery_id: str, happening: Happening, *, now: int) -> Delivery:
         return await self._write(lambda connection: deliveries.change(connection, delivery_id, happening, now=now))
 
-    async def settle(self, *, limit: int, now: int) -> str | None:
-        return await self._write(lambda connection: settling.settle(connection, limit=limit, now=now))
+    async def settle(self, *, behind: str = "", limit: int, now: int) -> str | None:
+        return await self._write(lambda connection: settling.settle(connection, behind=behind, limit=limit, now=now))
 
     async def counts(self) -> dict[State, int]:
         return await self._read(deliveries.counts)
