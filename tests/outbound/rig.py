@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 from random import Random
+from time import monotonic
 
 from msgspec.structs import replace
 
@@ -37,6 +38,8 @@ DAY_S = 86_400.0
 
 #: The tasks that stand for work; the ledger's one waits for ever.
 WORK = {f"hookbrook {work}" for work in ("attempts", "pager", "sweep", "disabling", "operations", "settling")}
+#: How long nothing need move before it is taken to be stuck; longer than an attempt may last.
+STUCK_S = 30.0
 
 
 class VirtualTimer:
@@ -221,16 +224,20 @@ class Rig:
         await self.appender.append([replace(event, **fields) for event in events] if fields else events)
 
     async def settled(self) -> None:
-        """Wait until nothing is under way."""
-
-        def quiet() -> bool:
-            assert self.dispatcher is not None
-            busy = any(task.get_name() in WORK for task in asyncio.all_tasks())
-            return not busy and self.dispatcher.stats().unrecorded == 0
-
-        async with asyncio.timeout(20):
-            while not quiet():  # noqa: ASYNC110 - many things must come to rest, and none of them knows of the others
-                await asyncio.sleep(0.0002)
+        """Wait until nothing is under way, for as long as anything moves: a busy machine needs its time."""
+        assert self.dispatcher is not None
+        moved = monotonic()
+        before = None
+        while True:
+            busy = {task.get_name() for task in asyncio.all_tasks()} & WORK
+            now = self.dispatcher.stats()
+            if not busy and now.unrecorded == 0:
+                return
+            if now != before:
+                before, moved = now, monotonic()
+            assert monotonic() - moved < STUCK_S, f"nothing has moved for {STUCK_S} s: {busy}, {now}"
+            # Many things must come to rest, and none of them knows of the others.
+            await asyncio.sleep(0.0002)
 
     async def advance(self, seconds: float) -> None:
         """Let time pass timer by timer, and let what each one starts come to rest."""
