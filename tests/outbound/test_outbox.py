@@ -31,9 +31,9 @@ async def test_no_more_than_some_wait() -> None:
     assert written == list(range(MAX_WAITING + 1))
 
 
-async def connected(port: int) -> Wire:
+async def connected(port: int, outbox: Outbox | None = None) -> Wire:
     loop = asyncio.get_running_loop()
-    outbox = Outbox()
+    outbox = outbox or Outbox()
     _, wire = await loop.create_connection(
         lambda: Wire(outbox, released=lambda _: None, lost=lambda _: None), "127.0.0.1", port
     )
@@ -68,3 +68,18 @@ async def test_a_request_that_is_broken_off_before_it_has_left_does_not_leave(se
         await answer
     await until(lambda: receiver.ended == 1)
     assert receiver.requests == []
+
+
+async def test_a_request_that_cannot_be_written_fails_alone(serve: Serve) -> None:
+    receiver = await serve()
+    outbox = Outbox()
+    bad, good = await connected(receiver.port, outbox), await connected(receiver.port, outbox)
+    attempts = [Attempt("POST", 100, secure=False) for _ in range(2)]
+    broken = bad.send("no bytes", b"x", attempts[0], attempts[0].started + 5)  # type: ignore[arg-type]
+    answer = good.send(HEAD, b"x", attempts[1], attempts[1].started + 5)
+    with pytest.raises(TypeError):
+        await broken
+    await answer
+    assert attempts[1].status == 200
+    good.close()
+    await until(lambda: receiver.ended == 2)

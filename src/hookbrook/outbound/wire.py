@@ -119,8 +119,13 @@ class Wire(asyncio.Protocol):
         request, self._unsent = self._unsent, None
         if request is None or self.is_closing:
             return
+        try:
+            self._transmit(*request)
+        except Exception as exc:  # noqa: BLE001 - it is told to whoever sent this one; others wait behind it
+            self._end(exc)
+
+    def _transmit(self, head: bytes, body: bytes) -> None:
         assert self._transport is not None
-        head, body = request
         if len(body) <= JOINED_BODY:
             self._transport.write(head + body)
         else:
