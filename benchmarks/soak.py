@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import uvloop
-from contenders import ours
-from crowd import publish, raise_file_limit
+from contenders import get, ours
+from crowd import Crowd, publish, raise_file_limit
 from harness import LOAD_CORE, folder, post
 from streams import resident
 
@@ -198,10 +198,15 @@ async def run(port: int, pid: int) -> bool:
 
 
 async def fill_memory(port: int) -> None:
-    """Let the server hold as much as it ever will, before anybody looks at its memory."""
+    """Let the server hold as much as it ever will, before anybody looks at its memory: also the frames of the events in
+    its memory, which are made when somebody reads them."""
+    reader = Crowd(port, get("/v1/stream?channel=filler.*"), mark=b"\nid: ")
+    await reader.gather(1)
     many = [row for number in range(10) for row in rows("filler", number)]
     body = json.dumps(many).encode()
     await publish(port, lambda: post("/v1/events", body), per_second=1000, seconds=FILLING / len(many) / 1000)
+    await reader.settled(FILLING * 99 // 100, patience_s=PATIENCE_S)
+    reader.leave()
 
 
 def rows(name: str, number: int) -> list[dict[str, str]]:
