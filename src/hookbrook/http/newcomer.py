@@ -12,7 +12,7 @@ kernel told twice that the socket is read.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import httptools
@@ -33,6 +33,8 @@ NO_SCOPE: Final[Scope] = {}
 #: who come back after a restart, or to the same page, bring the same bytes, down to the id of the last event.
 MAX_KNOWN: Final = 512
 MAX_KNOWN_BYTES: Final = 2048
+#: Packets of which it is remembered that they came.
+MAX_MET: Final = 4096
 _PERSONAL: Final = frozenset({b"authorization", b"cookie"})
 
 
@@ -139,6 +141,8 @@ class Lobby:
         self._loop = loop
         self._reading = _Reading()
         self._known: dict[bytes, _Request] = {}
+        #: Hashes of packets that have come.
+        self._met: set[int] = set()
         #: Those who have said nothing yet, with the moment at which they came, in that order.
         self._silent: dict[Newcomer, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -183,10 +187,21 @@ class Lobby:
         request = _Request(scope=scope, keep_alive=reading.keep_alive)
         # Nobody else has the same credential, and it is nothing to keep.
         if len(packet) <= MAX_KNOWN_BYTES and b"token" not in scope["query_string"] and not reading.is_personal:
-            if len(self._known) >= MAX_KNOWN:
-                del self._known[next(iter(self._known))]
-            self._known[packet] = request
+            self._remember(packet, request)
         return request
+
+    def _remember(self, packet: bytes, request: "_Request") -> None:
+        """From the second time on: of most requests in a mixed crowd there is no other."""
+        mark = hash(packet)
+        if mark not in self._met:
+            if len(self._met) >= MAX_MET:
+                self._met.clear()
+            self._met.add(mark)
+            return
+        if len(self._known) >= MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+        request.notes = {}
+        self._known[packet] = request
 
     def pass_on(self, newcomer: Newcomer, packet: bytes, *, declined: bool = False) -> None:
         """Have the ordinary protocol follow; `declined`: the packet is one request that the shortcut does not take."""
@@ -233,7 +248,8 @@ class _Request:
 
     scope: Scope
     keep_alive: bool
-    notes: dict[str, Any] = field(default_factory=dict)
+    #: If it is remembered.
+    notes: dict[str, Any] | None = None
 
 
 class _Reading:
