@@ -95,7 +95,7 @@ class Reader(asyncio.Protocol):
         # would tell, rightly, that some of what filled the memory was trimmed.)
         place = f"last-event-id: {self.last_id}\r\n" if self.last_id else ""
         start = "" if self.last_id else "?last=1000"
-        head = f"GET /v1/channels/soak.{self.channel}{start} HTTP/1.0\r\nhost: 127.0.0.1\r\n"
+        head = f"GET /v1/channels/soak.{self.channel}{start} HTTP/1.1\r\nhost: 127.0.0.1\r\n"
         self.transport.write(f"{head}accept: text/event-stream\r\n{place}\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
@@ -113,6 +113,7 @@ class Reader(asyncio.Protocol):
             self._take(frame)
 
     def _take(self, frame: bytes) -> None:
+        # The lines between chunks are no fields.
         fields = dict(line.split(b": ", 1) for line in frame.split(b"\n") if b": " in line and line[0] != ord(":"))
         number = int(fields[b"data"][1:].split(b" ")[0]) if b"event" not in fields else -1
         if number < 0 or number != (0 if self.number is None else self.number + 1):
