@@ -2,6 +2,7 @@
 `net`; here is what only they do."""
 
 import asyncio
+import logging
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -147,8 +148,9 @@ async def test_what_is_personal_is_not_remembered_nor_more_than_so_many(
         ):
             assert (await brook.listen("/v1/channels/a", **headers)).status == 200
             assert (await brook.listen("/v1/channels/a", **headers)).status == 200
-        for target in 2 * (f"/v1/channels/a?token={token}", "/v1/channels/a?type=" + "t" * 2000):
-            assert (await brook.listen(target)).status in (200, 422)
+        shown = (f"?token={token}", f"?%74oken={token}", "?type=" + "t" * 2000)
+        for query in 2 * shown:
+            assert (await brook.listen(f"/v1/channels/a{query}")).status in (200, 422)
         assert (lobbies[0]._known, lobbies[0]._met) == ({}, set())
         for channel in "aabbcc":
             await brook.listen(f"/v1/channels/{channel}")
@@ -201,7 +203,10 @@ async def test_who_only_stops_sending_while_the_request_waits_is_answered(brook:
     listener.writer.close()
 
 
-async def test_who_leaves_while_the_request_waits_is_forgotten(brook: Running) -> None:
+async def test_who_leaves_while_the_request_waits_is_logged_and_forgotten(
+    brook: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "hookbrook.access")
     listener = await waiting(brook)
     # With a reset: the end of what it sends is no sign that it does not read.
     listener.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -211,6 +216,8 @@ async def test_who_leaves_while_the_request_waits_is_forgotten(brook: Running) -
             await asyncio.sleep(0.001)
     turnstile(brook)._turn()
     assert len(brook.app._hub or ()) == 0
+    [line] = [record for record in caplog.records if record.name == "hookbrook.access"]
+    assert "GET /v1/stream?channel=a 499 0B" in line.getMessage()
 
 
 async def test_the_end_closes_who_said_nothing_and_answers_who_waits_for_a_turn(brook: Running) -> None:

@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
+from urllib.parse import unquote_to_bytes
 
 import httptools
 
@@ -23,7 +24,7 @@ from hookbrook.http.exchange import CLOSE, STATUS_LINES, Shortcut, Taken
 from hookbrook.http.head import address_of, read_scope
 from hookbrook.http.limits import Limits
 from hookbrook.http.problems import Headers, Scope
-from hookbrook.http.protocol import Protocol
+from hookbrook.http.protocol import CLIENT_CLOSED, Protocol
 from hookbrook.http.state import State
 from hookbrook.stream.sink import chunk
 
@@ -185,8 +186,7 @@ class Lobby:
         except (Problem, httptools.HttpParserError):
             return None
         request = _Request(scope=scope, keep_alive=reading.keep_alive)
-        # Nobody else has the same credential, and it is nothing to keep.
-        if len(packet) <= MAX_KNOWN_BYTES and b"token" not in scope["query_string"] and not reading.is_personal:
+        if len(packet) <= MAX_KNOWN_BYTES and not reading.is_personal and not _names_token(scope["query_string"]):
             self._remember(packet, request)
         return request
 
@@ -227,6 +227,9 @@ class Lobby:
     def lose(self, newcomer: Newcomer) -> None:
         self._silent.pop(newcomer, None)
         self._state.leave(newcomer)
+        if newcomer.scope is not NO_SCOPE:
+            # Its request waited for its turn.
+            accesslog.recorder(newcomer.scope, CLIENT_CLOSED, newcomer.started_at, self._loop.time)(0)
 
     def _look(self) -> None:
         """Close those who have said nothing for too long. Browsers open such connections in advance, and would take a
@@ -250,6 +253,12 @@ class _Request:
     keep_alive: bool
     #: If it is remembered.
     notes: dict[str, Any] | None = None
+
+
+def _names_token(query: bytes) -> bool:
+    """Whether it may show a credential, which nobody else has and which is nothing to keep."""
+    # `%74oken` is `token` to whoever reads the query.
+    return b"token" in (unquote_to_bytes(query) if b"%" in query else query)
 
 
 class _Reading:
