@@ -12,6 +12,8 @@ them say which one that is.
 import binascii
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import Final
 
 import msgspec
 
@@ -20,6 +22,9 @@ from hookbrook.errors import HookbrookError
 
 #: In place of a value that is a credential: the log is kept for ever, and many may read it.
 HIDDEN = "***"
+
+#: The characters that a string in JSON writes as they are.
+_PLAIN: Final = bytes(code for code in range(0x20, 0x7F) if code not in b'"\\')
 
 #: A frame carries a body of up to this many bytes; a larger one is asked for by itself, because a client has a limit
 #: for one event of a stream, and a webhook may have 25 MiB.
@@ -55,6 +60,21 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     batch: Batch | msgspec.UnsetType = msgspec.UNSET
     #: The whole body, if this is the first of several events.
     body_base64: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """`Request` as the door writes it: the members in the same order, and its headers JSON already."""
+
+    method: str
+    path: str
+    query: str
+    headers: msgspec.Raw
+    address: str | None
+    received_at: str
+    verified: bool
+    reason: str
+    covers: tuple[str, ...]
+    provider: str
 
 
 class Webhook(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +114,21 @@ def body_of(event: Event, request: Request | None = None) -> bytes:
     """The body of the request that brought the event: its data, or the whole of which that is the first part."""
     request = request_of(event) if request is None else request
     return b64decode(request.body_base64) if isinstance(request.body_base64, str) else event.data
+
+
+def headers_json(headers: Sequence[tuple[bytes, bytes]], private: AbstractSet[bytes]) -> msgspec.Raw:
+    """Names and values as `Request.headers` has them, in JSON; the values of `private` names (in lower case) hidden."""
+    # Whatever the server has made of the names: a credential must not be kept because one is in upper case.
+    if private.isdisjoint([name.lower() for name, _ in headers]):
+        # Nearly always each byte is its own JSON, and all of them together cost less than two strings of each header.
+        text = b'"],["'.join(map(b'","'.join, headers))
+        if len(text.translate(None, _PLAIN)) == 4 * len(headers) - 2:
+            return msgspec.Raw(b'[["%b"]]' % text)
+    shown = [
+        (name.decode("latin-1"), HIDDEN if name.lower() in private else value.decode("latin-1"))
+        for name, value in headers
+    ]
+    return msgspec.Raw(msgspec.json.encode(shown))
 
 
 def in_batch(record: bytes, ids: Sequence[str], body: bytes) -> Sequence[bytes]:

@@ -80,14 +80,19 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def header(self, name: bytes) -> Sequence[bytes]:
         """The values of every header of this name (in lower case), in order, without white space around them."""
-        if self.lowered and (distinct := self._distinct):
+        if distinct := self.distinct:
             value = distinct.get(name)
             return () if value is None else (value.strip(),)
         return self._headers.get(name, ())
 
     @_once
-    def _distinct(self) -> Mapping[bytes, bytes]:
-        """The headers as they came, if no name is there twice; else nothing."""
+    def distinct(self) -> Mapping[bytes, bytes]:
+        """The headers as they came, if all names are in lower case and none is there twice; else nothing.
+
+        A short way to them: what is not here may still be there for `header`.
+        """
+        if not self.lowered:
+            return {}
         found = dict(self.headers)
         return found if len(found) == len(self.headers) else {}
 
@@ -107,8 +112,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
         The body itself if it has no coding that we know, or inflates to more than `MAX_INFLATED`.
         """
-        coding = next(iter(self.header(b"content-encoding")), b"").lower()
-        return _inflate(self.body) if coding in _CODINGS else self.body
+        codings = self.header(b"content-encoding")
+        return _inflate(self.body) if codings and codings[0].lower() in _CODINGS else self.body
 
     @_once
     def json(self) -> Any:
@@ -217,15 +222,17 @@ def _members_of(names: frozenset[str]) -> Callable[[bytes], Mapping[str, Any]]:
     """Reads these members of an object and walks over the others; raises `msgspec.DecodeError` if it is none."""
     attributes = {f"member{index}": name for index, name in enumerate(sorted(names))}
     fields = [(attribute, Any, msgspec.UNSET) for attribute in attributes]
-    decoder = msgspec.json.Decoder(msgspec.defstruct("Members", fields, rename=attributes))
+    decode = msgspec.json.Decoder(msgspec.defstruct("Members", fields, rename=attributes)).decode
+    pairs = tuple(attributes.items())
 
     def read(body: bytes) -> Mapping[str, Any]:
-        found = decoder.decode(body)
-        return {
-            name: value
-            for attribute, name in attributes.items()
-            if (value := getattr(found, attribute)) is not msgspec.UNSET
-        }
+        found = decode(body)
+        members = {}
+        for attribute, name in pairs:
+            value = getattr(found, attribute)
+            if value is not msgspec.UNSET:
+                members[name] = value
+        return members
 
     return read
 

@@ -41,12 +41,13 @@ class Message:
         {"b": "body", "form": "body", "t": "timestamp", "id": "id", "u": "url", "m": "method"}
     )
 
-    __slots__ = ("_is_body", "_is_time_and_body", "_literals", "_pairs", "_places", "covers", "text", "variables")
+    __slots__ = ("_is_time_and_body", "_literals", "_pairs", "_places", "covers", "is_body", "text", "variables")
 
     def __init__(self, text: str) -> None:
         pieces = VARIABLE.split(text)
         self._literals = tuple(piece.encode() for piece in pieces[::2])
-        self._is_body = text == "{b}"
+        #: Whether it is the body and nothing else.
+        self.is_body = text == "{b}"
         #: The commonest of all, which needs no look at each variable.
         self._is_time_and_body = pieces[1::2] == ["t", "b"]
         self.text = text
@@ -83,7 +84,7 @@ class Message:
         return tuple(dict.fromkeys(found))
 
     def render(self, request: Request, timestamp: bytes, id_: bytes) -> bytes:
-        if self._is_body:
+        if self.is_body:
             return request.body  # spares a copy of what may be 25 MB
         if self._is_time_and_body:
             before, between, after = self._literals
@@ -141,6 +142,11 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError("at least one place is needed")
         if bool(self.assign) != bool(self.name):
             raise ValueError("`assign` and `name` belong together")
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is a single value in a single place, not a list."""
+        return len(self.places) == 1 and not self.separator
 
     def values(self, request: Request) -> Sequence[bytes]:
         """Everything that stands in the places."""

@@ -12,8 +12,9 @@ and a dot before it, or nothing at all if there is none. The result is always a 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -21,7 +22,7 @@ from hookbrook.core.channel import MAX_NAME_LENGTH, RESERVED
 from hookbrook.core.expression import Expression
 from hookbrook.errors import Invalid
 from hookbrook.inbound.reads import NOTHING, Reads, of_expression, of_path
-from hookbrook.inbound.request import Request
+from hookbrook.inbound.request import PRIVATE_HEADERS, Request
 
 #: A name has 200 characters; nobody needs more text than this to describe it.
 MAX_TEMPLATE_LENGTH = 500
@@ -34,6 +35,9 @@ MAX_STEPS = 5_000
 
 #: What a missing value becomes.
 MISSING = "unknown"
+
+#: Names that are remembered: most webhooks are of a few types and belong on a few channels.
+MAX_KNOWN_NAMES = 1_024
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._:@/\-]")
 _PLAIN_PATH = re.compile(r"(\.?)((?:headers|query|body)(?:\.[A-Za-z0-9_\-]+)+)\Z")
@@ -48,42 +52,27 @@ class _Path:
     names: tuple[str, ...]
     #: Whether the value may be missing, and has a dot before it if not.
     dotted: bool
-    #: The name below `headers`, `query` or `body`, as the request is asked for it.
-    key: bytes
-    member: frozenset[str]
-
-    @classmethod
-    def of(cls, names: tuple[str, ...], *, dotted: bool) -> "_Path":
-        return cls(names, dotted, names[1].encode("utf-8", "replace"), frozenset(names[1:2]))
-
-    def text_in(self, request: Request) -> str:
-        """The value's text, with the dot if it has one; empty if there is none."""
-        kind, rest = self.names[0], self.names[1:]
-        if kind == "headers":
-            text = request.header_text(self.key) if len(rest) == 1 else ""
-        elif kind == "body":
-            text = _text(_follow(request.body_with(self.member), rest))
-        else:
-            text = _text(_follow(request.query_texts, rest))
-        return f".{text}" if text and self.dotted else text
 
 
 _Part = str | _Path | Expression
+#: Gives the text of a part for a request.
+_Finder = Callable[[Request], str]
 
 
 class Template:
     """A compiled template. Immutable; `text` is what it was compiled from, and `reads` what of a document it needs."""
 
-    __slots__ = ("_is_plain", "_missing", "_parts", "_plain", "reads", "text")
+    __slots__ = ("_finders", "_missing", "_parts", "reads", "text")
 
     def __init__(self, text: str, parts: tuple[_Part, ...], missing: str) -> None:
         self.text = text
         self.reads = _reads(parts)
         self._parts = parts
-        #: The parts again, if none of them is an expression.
-        self._plain = [part for part in parts if not isinstance(part, Expression)]
-        self._is_plain = len(self._plain) == len(parts)
         self._missing = missing
+        #: What gives each part's text, if none of them is an expression.
+        self._finders = [_finder(part, missing) for part in parts if not isinstance(part, Expression)]
+        if len(self._finders) < len(parts):
+            self._finders.clear()
 
     def __repr__(self) -> str:
         return f"Template({self.text!r})"
@@ -114,13 +103,9 @@ class Template:
 
     def name_for(self, request: Request) -> str:
         """As `render` of the request's document, which is made only if an expression asks for it."""
-        if not self._is_plain:
+        if not self._finders:
             return self.render(request.document_of(self.reads))
-        texts = [
-            part if isinstance(part, str) else part.text_in(request) or ("" if part.dotted else self._missing)
-            for part in self._plain
-        ]
-        return clean_name("".join(texts), missing=self._missing)
+        return clean_name("".join([find(request) for find in self._finders]), missing=self._missing)
 
     def text_of(self, document: Mapping[str, Any]) -> str | None:
         """The text as it is, for what is no name; None if a part of it is missing. Never raises."""
@@ -143,6 +128,51 @@ class Template:
         if isinstance(part, str):
             return part
         return self._value(part, document) or ("" if _may_be_empty(part) else self._missing)
+
+
+def _finder(part: str | _Path, missing: str) -> _Finder:
+    if isinstance(part, str):
+        return lambda _request: part
+    find = _FINDERS[part.names[0]](part.names[1:])
+    if part.dotted:
+        return lambda request: (text := find(request)) and f".{text}"
+    return lambda request: find(request) or missing
+
+
+def _body_finder(names: tuple[str, ...]) -> _Finder:
+    member, rest = names[0], names[1:]
+    members = frozenset((member,))
+
+    def find(request: Request) -> str:
+        body = request.body_with(members)
+        value = body.get(member) if isinstance(body, dict) else None
+        return "" if value is None else _text(_follow(value, rest))
+
+    return find
+
+
+def _query_finder(names: tuple[str, ...]) -> _Finder:
+    return lambda request: _text(_follow(request.query_texts, names))
+
+
+def _header_finder(names: tuple[str, ...]) -> _Finder:
+    key = names[0].encode("utf-8", "replace")
+    if key in PRIVATE_HEADERS or len(names) > 1:
+        return lambda _request: ""
+
+    def find(request: Request) -> str:
+        value = request.distinct.get(key)
+        return request.header_text(key) if value is None else value.strip().decode("latin-1")
+
+    return find
+
+
+#: By kind of path: finds the text of what the names below it lead to, or an empty one if there is none.
+_FINDERS: Mapping[str, Callable[[tuple[str, ...]], _Finder]] = {
+    "body": _body_finder,
+    "query": _query_finder,
+    "headers": _header_finder,
+}
 
 
 def _reads(parts: tuple[_Part, ...]) -> Reads:
@@ -169,6 +199,10 @@ def _follow(value: Any, names: tuple[str, ...]) -> Any:
 
 def clean_name(text: str, *, missing: str = MISSING) -> str:
     """The valid, unreserved channel or type that is nearest to `text`."""
+    return _known_name(text, missing) if len(text) <= MAX_NAME_LENGTH else _clean_name(text, missing)
+
+
+def _clean_name(text: str, missing: str) -> str:
     name = _NOT_IN_NAMES.sub("-", text[: MAX_NAME_LENGTH + 1]) or missing
     # Compared without case, so that a reader who is careless about it is not deceived either.
     if name.lower().startswith(RESERVED):
@@ -177,6 +211,9 @@ def clean_name(text: str, *, missing: str = MISSING) -> str:
         return name
     digest = sha256(text.encode("utf-8", "replace")).hexdigest()[:_HASH_DIGITS]
     return f"{name[: MAX_NAME_LENGTH - _HASH_DIGITS - 1]}-{digest}"
+
+
+_known_name = lru_cache(MAX_KNOWN_NAMES)(_clean_name)
 
 
 def _text(value: object) -> str:
@@ -214,7 +251,7 @@ def _literal(text: str, field: str) -> str:
 
 def _expression(text: str, field: str) -> _Path | Expression:
     if plain := _PLAIN_PATH.match(text):
-        return _Path.of(tuple(plain[2].split(".")), dotted=bool(plain[1]))
+        return _Path(tuple(plain[2].split(".")), dotted=bool(plain[1]))
     return Expression.compile(text, field=field)
 
 

@@ -40,7 +40,7 @@ class Verifier:
         """As `verify` below."""
         row = self._row
         try:
-            proof = self.prove(request, now, certificate)
+            proof = self.prove(request, now, certificate) if self._prove is None else self._prove(request, now)
         except Refusal as refusal:
             return Verdict(ok=False, reason=refusal.reason, detail=refusal.detail)
         return Verdict(
