@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hookbrook.core.event import Event
-from hookbrook.core.received import MAX_INLINE_BODY, Batch, body_of, from_wire, in_batch, request_of, to_wire
+from hookbrook.core.received import (
+    MAX_INLINE_BODY,
+    Batch,
+    Request,
+    body_of,
+    from_wire,
+    headers_json,
+    in_batch,
+    judgement,
+    record,
+    request_of,
+    to_wire,
+)
 from hookbrook.core.sse import Parser, encode
 from hookbrook.errors import HookbrookError
 
@@ -28,6 +40,33 @@ def sent(wire: bytes) -> str:
     """As a client of the stream gets it."""
     [frame] = Parser().feed(encode(type="message", data=wire, kind="json", id="k3-7"))
     return frame.data
+
+
+def headers(values: st.SearchStrategy[bytes]) -> st.SearchStrategy[list[tuple[bytes, bytes]]]:
+    return st.lists(st.tuples(st.sampled_from([b"x-a", b"x-b", b"Cookie", b"x-\xe9"]), values), max_size=4)
+
+
+@given(
+    headers(st.one_of(st.binary(max_size=9), st.text("ab =/", max_size=9).map(str.encode))),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=9),
+    st.sampled_from(["192.0.2.1", None]),
+)
+def test_a_record_says_of_a_request_what_it_was(
+    pairs: list[tuple[bytes, bytes]], text: str, address: str | None
+) -> None:
+    judged = judgement(verified=True, reason="verified", covers=("body",), provider="github")
+    written = record(
+        ("POST", text, text),
+        headers_json(pairs, frozenset([b"cookie"])),
+        address=address,
+        received_at="t",
+        judged=judged,
+    )
+    shown = [(name.decode("latin-1"), "***" if name == b"Cookie" else value.decode("latin-1")) for name, value in pairs]
+    assert request_of(event(b"", written)) == Request(
+        method="POST", path=text, query=text, headers=tuple(shown), address=address, received_at="t", verified=True,
+        reason="verified", covers=("body",), provider="github",
+    )  # fmt: skip
 
 
 @given(st.binary(max_size=300))

@@ -13,6 +13,7 @@ import binascii
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -22,6 +23,9 @@ from hookbrook.errors import HookbrookError
 
 #: In place of a value that is a credential: the log is kept for ever, and many may read it.
 HIDDEN = "***"
+
+#: Beginnings of records that are remembered; each source has one of its own.
+MAX_KNOWN: Final = 256
 
 #: The characters that a string in JSON writes as they are.
 _PLAIN: Final = bytes(code for code in range(0x20, 0x7F) if code not in b'"\\')
@@ -60,21 +64,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     batch: Batch | msgspec.UnsetType = msgspec.UNSET
     #: The whole body, if this is the first of several events.
     body_base64: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """`Request` as the door writes it: the members in the same order, and its headers JSON already."""
-
-    method: str
-    path: str
-    query: str
-    headers: msgspec.Raw
-    address: str | None
-    received_at: str
-    verified: bool
-    reason: str
-    covers: tuple[str, ...]
-    provider: str
 
 
 class Webhook(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,19 +105,43 @@ def body_of(event: Event, request: Request | None = None) -> bytes:
     return b64decode(request.body_base64) if isinstance(request.body_base64, str) else event.data
 
 
-def headers_json(headers: Sequence[tuple[bytes, bytes]], private: AbstractSet[bytes]) -> msgspec.Raw:
+def record(
+    line: tuple[str, str, str], headers: bytes, *, address: str | None, received_at: str, judged: bytes
+) -> bytes:
+    """The JSON of a `Request`, put together of pieces most of which are the same for the requests of a source.
+
+    Args:
+        line: method, path and query.
+        headers: from `headers_json`.
+        judged: from `judgement`.
+    """
+    rest = b',"address":%b,"received_at":"%b",' % (_encode(address), received_at.encode())
+    return b"".join((_beginning(line), headers, rest, judged))
+
+
+@lru_cache(MAX_KNOWN)
+def _beginning(line: tuple[str, str, str]) -> bytes:
+    return _encode(dict(zip(("method", "path", "query"), line, strict=True)))[:-1] + b',"headers":'
+
+
+def judgement(*, verified: bool, reason: str, covers: Sequence[str], provider: str) -> bytes:
+    """What a `record` ends with."""
+    return _encode({"verified": verified, "reason": reason, "covers": covers, "provider": provider})[1:]
+
+
+def headers_json(headers: Sequence[tuple[bytes, bytes]], private: AbstractSet[bytes]) -> bytes:
     """Names and values as `Request.headers` has them, in JSON; the values of `private` names (in lower case) hidden."""
     # Whatever the server has made of the names: a credential must not be kept because one is in upper case.
     if private.isdisjoint([name.lower() for name, _ in headers]):
         # Nearly always each byte is its own JSON, and all of them together cost less than two strings of each header.
         text = b'"],["'.join(map(b'","'.join, headers))
         if len(text.translate(None, _PLAIN)) == 4 * len(headers) - 2:
-            return msgspec.Raw(b'[["%b"]]' % text)
+            return b'[["%b"]]' % text
     shown = [
         (name.decode("latin-1"), HIDDEN if name.lower() in private else value.decode("latin-1"))
         for name, value in headers
     ]
-    return msgspec.Raw(msgspec.json.encode(shown))
+    return _encode(shown)
 
 
 def in_batch(record: bytes, ids: Sequence[str], body: bytes) -> Sequence[bytes]:
@@ -180,5 +193,6 @@ def from_wire(document: str | bytes) -> Webhook:
     return webhook
 
 
+_encode = msgspec.json.Encoder().encode
 _requests = msgspec.json.Decoder(Request)
 _webhooks = msgspec.json.Decoder(Webhook)

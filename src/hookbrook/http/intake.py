@@ -75,6 +75,8 @@ class Intake:
         self.row = row
         self._random = random
         self._verifier = Verifier(row, source.secrets)
+        #: What the record of a request says that has passed.
+        self._judged = self._judgement(self._verifier.reason, row.covers)
         self._networks = parse_networks(source.networks)
         self._channel = _template(source.channel, MISSING)
         self._type = _template(source.type, DEFAULT_TYPE)
@@ -176,19 +178,17 @@ class Intake:
         query = request.query.decode("latin-1")
         if self._private_parameters and self._private_parameters & request.query_fields.keys():
             query = HIDDEN
-        return _encode(
-            received.Record(
-                method=request.method,
-                path=arrival.path,
-                query=query,
-                headers=received.headers_json(request.headers, self._private),
-                address=arrival.address,
-                received_at=_moment(arrival.at),
-                verified=verdict.reason is Reason.VERIFIED,
-                reason=verdict.reason,
-                covers=verdict.covers,
-                provider=self.row.id,
-            )
+        return received.record(
+            (request.method, arrival.path, query),
+            received.headers_json(request.headers, self._private),
+            address=arrival.address,
+            received_at=_moment(arrival.at),
+            judged=self._judged if verdict.ok else self._judgement(verdict.reason, ()),
+        )
+
+    def _judgement(self, reason: Reason, covers: Sequence[str]) -> bytes:
+        return received.judgement(
+            verified=reason is Reason.VERIFIED, reason=str(reason), covers=covers, provider=self.row.id
         )
 
 
@@ -243,7 +243,6 @@ def _label(value: bytes) -> str:
     return text if len(text) <= MAX_CONTENT_TYPE_LENGTH and text.isascii() and text.isprintable() else ""
 
 
-_encode = msgspec.json.Encoder().encode
 _is_json_label = lru_cache(MAX_LABELS)(is_json_type)
 
 

@@ -21,12 +21,13 @@ MAX_DEDUPE_ID_LENGTH = 200
 class Verifier:
     """The judge of one source: a row and its secrets, worked out once and asked for every request."""
 
-    __slots__ = ("_prove", "_reason", "_row", "_secrets")
+    __slots__ = ("_prove", "_row", "_secrets", "reason")
 
     def __init__(self, row: Row, secrets: Sequence[str]) -> None:
         self._row = row
         self._secrets = secrets
-        self._reason = Reason.UNVERIFIED if isinstance(row.verify, Unsigned) else Reason.VERIFIED
+        #: Of each verdict that is good.
+        self.reason = Reason.UNVERIFIED if isinstance(row.verify, Unsigned) else Reason.VERIFIED
         self._prove = None if isinstance(row.verify, Certificate) else compile_proof(row, secrets)
 
     def prove(self, request: Request, now: float, certificate: bytes | None = None) -> Proof:
@@ -45,7 +46,7 @@ class Verifier:
             return Verdict(ok=False, reason=refusal.reason, detail=refusal.detail)
         return Verdict(
             ok=True,
-            reason=self._reason,
+            reason=self.reason,
             dedupe_id=dedupe_id(row, request) if proof.id is None else shown_id(proof.id.encode("utf-8", "replace")),
             event_type=row.type.name_for(request),
             timestamp=proof.timestamp,

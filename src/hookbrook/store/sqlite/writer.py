@@ -14,7 +14,6 @@ import asyncio
 import logging
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,10 +31,9 @@ logger = logging.getLogger("hookbrook.store")
 
 #: Jobs in one transaction: a bound on how long the first of them waits for the last.
 MAX_GROUP = 1024
-#: A transaction of so many jobs or more shows that many publish at once; then the next one is given a moment to fill,
-#: because most of its price, the disk's flush and the pages of three indexes, is the same for one event as for fifty.
-SIBLINGS = 4
-GATHER_S = 0.001
+#: How long a transaction is left to fill at the most, see `Writer._gather`. Much of its price, the disk's flush, the
+#: pages of three indexes and the threads' fight for the interpreter lock, is the same for one event as for fifty.
+GATHER_S = 0.008
 #: Bytes of event data that may wait for the writer. A disk that stalls must not fill the memory.
 MAX_WAITING_BYTES = 256 * 1024 * 1024
 
@@ -103,14 +101,18 @@ class Writer:
         self._explain = explain
         self._announce = announce
         self._loop = asyncio.get_running_loop()
-        #: What came in this turn of the loop.
+        #: What has come and was not yet handed over.
         self._handed: list[Job | AppendJob] = []
         #: None ends the thread.
         self._queue: SimpleQueue[list[Job | AppendJob] | None] = SimpleQueue()
         self._waiting_bytes = 0
         self._closed = False
-        #: Jobs of the last transaction.
-        self._last_size = 0
+        #: How many of them the last look found, and when the first of them came.
+        self._gathered = 0
+        self._gathering_since = 0.0
+        #: Jobs that are not done, and how many those were when the last transaction was.
+        self._open = 0
+        self._usual = 0
         #: The last group's failure, or None after one that succeeded.
         self.trouble: Problem | None = None
         self._thread = threading.Thread(target=self._work, name="hookbrook-writer", daemon=True)
@@ -132,18 +134,36 @@ class Writer:
             )
         self._waiting_bytes += job.size
         if not self._handed:
-            self._loop.call_soon(self._hand_over)
+            self._gathered = 0
+            self._gathering_since = self._loop.time()
+            self._loop.call_soon(self._gather)
         self._handed.append(job)
+        self._open += 1
         return job.future
 
+    def _gather(self) -> None:
+        """Hand over what the turns of the loop have brought, or wait while each of them brings more.
+
+        While the writer is at work, waiting costs nothing. If it is not, half of all those who publish at once are
+        enough: the others are read while it works, else loop and disk would wait for each other in turn.
+        """
+        before, self._gathered = self._gathered, len(self._handed)
+        is_growing = before < self._gathered < MAX_GROUP
+        is_small = self._open > self._gathered or 2 * self._gathered < self._usual
+        if is_growing and is_small and self._loop.time() < self._gathering_since + GATHER_S:
+            self._loop.call_soon(self._gather)
+        else:
+            self._hand_over()
+
     def _hand_over(self) -> None:
-        """Give the writer thread what this turn of the loop has brought, all at once.
+        """Give the writer thread what has come, all at once.
 
         Each hand-over wakes the thread, which then fights the loop for the interpreter lock: one for every job would
         cost more than the job.
         """
         jobs, self._handed = self._handed, []
-        self._queue.put(jobs)
+        if jobs:
+            self._queue.put(jobs)
 
     async def close(self) -> None:
         """Finish what was accepted and end the thread."""
@@ -160,10 +180,7 @@ class Writer:
         running = True
         while running:
             jobs: list[Job | AppendJob] = []
-            if self._last_size >= SIBLINGS and not self._closed:
-                time.sleep(GATHER_S)
             running = self._collect(jobs)
-            self._last_size = len(jobs)
             for start in range(0, len(jobs), MAX_GROUP):
                 group = Group(jobs[start : start + MAX_GROUP])
                 self._commit(group)
@@ -242,6 +259,8 @@ class Writer:
 
     def _wake(self, group: Group) -> None:
         self._waiting_bytes -= sum(job.size for job in group.jobs)
+        self._usual = self._open
+        self._open -= len(group.jobs)
         if group.events:
             try:
                 self._announce(group.events)
