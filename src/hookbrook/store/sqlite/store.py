@@ -1,7 +1,6 @@
 """The asynchronous face of the SQLite store: writes go to the writer thread, reads to a few reading threads."""
 
 import asyncio
-import logging
 import os
 import sqlite3
 import threading
@@ -50,12 +49,11 @@ from hookbrook.store.sqlite import (
     settling,
 )
 from hookbrook.store.sqlite.connection import blames_file, connect, explain, hold, open_writer
+from hookbrook.store.sqlite.journal import Journal
 from hookbrook.store.sqlite.sql import sql
 from hookbrook.store.sqlite.sweeping import Sweeper
 from hookbrook.store.sqlite.trimming import Trimmer
 from hookbrook.store.sqlite.writer import Writer
-
-logger = logging.getLogger("hookbrook.store")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,8 +66,6 @@ READERS = 2
 MAX_READS = READERS + 1
 #: What is written to see whether there is room: more pages than an append of one small event touches.
 PROBE_BYTES = 32 * 1024
-#: Times that the write-ahead log is cut before it is left to the next one. Each waits for readers for seconds.
-CUTS = 3
 #: Rough bytes of an event beside its data: headers, names, objects.
 EVENT_OVERHEAD = 512
 
@@ -114,6 +110,7 @@ class SqliteStore:
             explain=self._explain,
             announce=self._announce,
         )
+        self._journal = Journal(self._writer.between)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="hookbrook-reader")
         # What listeners know; the writer thread's own state may be a commit ahead of it.
         self._announced = self._log.state.tail
@@ -142,7 +139,10 @@ class SqliteStore:
         await asyncio.to_thread(self._disconnect, self._readers)
 
     def _disconnect(self, readers: ThreadPoolExecutor) -> None:
-        """In a thread, because the last connection to close moves the write-ahead log into the database."""
+        """In a thread, because the last connection to close moves the write-ahead log into the database.
+
+        The one that writes is the last, see `journal`.
+        """
         readers.shutdown()
         for connection in self._reading:
             connection.close()
@@ -247,7 +247,7 @@ class SqliteStore:
     async def erase(self, tenant: str, event_id: str, *, now: int) -> Erased | None:
         erased = await self._write(lambda connection: erasing.erase(connection, tenant, event_id, now=now))
         if erased is not None:
-            await self._cut_journal()
+            await self._journal.cut()
         return erased
 
     async def expire(self, *, appended_before: int, limit: int) -> Expired:
@@ -255,23 +255,8 @@ class SqliteStore:
             lambda connection: self._expirer.step(connection, appended_before=appended_before, limit=limit)
         )
         if 0 < expired.done < limit:
-            await self._cut_journal()
+            await self._journal.cut()
         return expired
-
-    async def _cut_journal(self) -> None:
-        """Move the write-ahead log into the database and cut it to nothing: it holds what pages were before."""
-
-        def cut() -> bool:
-            busy: int = self._reader().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            return not busy
-
-        async with self._reads:
-            for _ in range(CUTS):
-                if self._readers is None or not self._is_open:
-                    raise StoreUnavailable("The store is closed.")
-                if await asyncio.get_running_loop().run_in_executor(self._readers, cut):
-                    return
-        logger.warning("what was erased is overwritten in the write-ahead log when its readers are done")
 
     # Deliveries
 
@@ -332,7 +317,7 @@ class SqliteStore:
     async def erase_tenant(self, job: Job, *, limit: int, now: int) -> Advanced:
         done = await self._write(lambda connection: erasing.erase_tenant(connection, job, limit=limit, now=now))
         if done.job.state is not job.state:
-            await self._cut_journal()
+            await self._journal.cut()
         return done
 
     # The registry

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -28,6 +28,8 @@ from hookbrook.errors import Problem, StoreUnavailable
 from hookbrook.store.sqlite.connection import blames_file, blames_machine
 
 logger = logging.getLogger("hookbrook.store")
+
+T = TypeVar("T")
 
 #: Jobs in one transaction: a bound on how long the first of them waits for the last.
 MAX_GROUP = 1024
@@ -105,6 +107,8 @@ class Writer:
         self._handed: list[Job | AppendJob] = []
         #: None ends the thread.
         self._queue: SimpleQueue[list[Job | AppendJob] | None] = SimpleQueue()
+        #: What is to run while no transaction is under way.
+        self._between: SimpleQueue[Job] = SimpleQueue()
         self._waiting_bytes = 0
         self._closed = False
         #: How many of them the last look found, and when the first of them came.
@@ -121,6 +125,20 @@ class Writer:
     async def submit(self, run: Callable[[sqlite3.Connection], Any]) -> Any:
         """Run something in a transaction of the writer, and return its result once that is durable."""
         return await self._put(Job(run, self._loop.create_future()))
+
+    async def between(self, run: Callable[[sqlite3.Connection], T]) -> T:
+        """Run something on the writing connection as soon as no transaction is under way, and return its result.
+
+        Raises `StoreUnavailable`, or what `explain` makes of SQLite's error.
+        """
+        if self._closed:
+            raise StoreUnavailable("The store is closed.")
+        job = Job(run, self._loop.create_future())
+        self._open += 1
+        self._between.put(job)
+        self._queue.put([])  # wakes the thread
+        result: T = await job.future
+        return result
 
     def append(self, batch: Any, size: int) -> asyncio.Future[Any]:
         return self._put(AppendJob(batch, self._loop.create_future(), size))
@@ -185,15 +203,27 @@ class Writer:
                 group = Group(jobs[start : start + MAX_GROUP])
                 self._commit(group)
                 self._loop.call_soon_threadsafe(self._wake, group)
+            while not self._between.empty():
+                self._run_between(self._between.get())
+
+    def _run_between(self, job: Job) -> None:
+        try:
+            job.result = job.run(self._connection)
+        except sqlite3.Error as exc:
+            job.error = self._explain(exc)
+        except Exception as exc:  # as in `_commit`
+            logger.exception("what was to run between transactions failed")
+            job.error = exc
+        self._loop.call_soon_threadsafe(self._wake, Group([job]))
 
     def _collect(self, jobs: list[Job | AppendJob]) -> bool:
-        """Wait for jobs and take all that wait; False if these are the last."""
+        """Wait for something to do and take all jobs that wait; False if these are the last."""
         while True:
             handed = self._queue.get()
             if handed is None:
                 return False
             jobs += handed
-            if len(jobs) >= MAX_GROUP or (jobs and self._queue.empty()):
+            if len(jobs) >= MAX_GROUP or self._queue.empty():
                 return True
 
     def _commit(self, group: Group) -> None:
