@@ -1,6 +1,7 @@
 """What was erased is not in the files any more."""
 
 from pathlib import Path
+from random import Random
 
 from hookbrook.core.event import NewEvent
 from hookbrook.store.sqlite import SqliteStore
@@ -9,7 +10,8 @@ SECRET = b"4242424242424242-a-card-number"
 
 
 def event(number: int) -> NewEvent:
-    data = b'"%b%b"' % (SECRET, b"x" * (number * 3000))
+    # Of what would not be any smaller if it was packed.
+    data = b'"%b%b"' % (SECRET, Random(number).randbytes(number * 1500).hex().encode())
     return NewEvent(
         id=f"e{number}", channels=("a",), time=0, content_type="application/json", kind="json", data=data,
         dedupe_id=f"e{number}",

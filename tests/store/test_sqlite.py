@@ -46,6 +46,11 @@ def event(id: str, data: bytes = b"1", **fields: object) -> NewEvent:
     return NewEvent(**values)  # type: ignore[arg-type]
 
 
+def noise(size: int) -> bytes:
+    """Data that takes as much room in the file as it is long."""
+    return random.Random(size).randbytes(size)
+
+
 async def append(store: SqliteStore, *events: NewEvent) -> list[Appended]:
     version, _ = await store.routes()
     return await store.append(events, [()] * len(events), version)
@@ -234,7 +239,7 @@ async def damaged(path: Path) -> None:
     """300 events of a page each, of which some in the middle are garbage."""
     async with opened(path) as store:
         for batch in range(3):
-            await append(store, *[event(f"e{batch * 100 + number}", b"x" * 4000) for number in range(100)])
+            await append(store, *[event(f"e{batch * 100 + number}", noise(4000)) for number in range(100)])
     with path.open("r+b") as file:
         for page in range(120, 200):
             file.seek(page * 4096)
@@ -302,7 +307,7 @@ async def test_a_full_disk_refuses_whole_events_and_goes_on_by_itself_when_there
         assert not health.ok
         assert "no room" in health.reason
         # What would have been a conflict with an event that is not kept either, is none.
-        huge, other = event("x", b"x" * 20_000, digest=b"1"), event("x", digest=b"2")
+        huge, other = event("x", noise(20_000), digest=b"1"), event("x", digest=b"2")
         calls = [store.append([each], [()], 1) for each in (huge, other)]
         assert [type(each) for each in await as_one_group(*calls)] == [StoreFull] * 2
         # Reading goes on.
@@ -322,7 +327,7 @@ async def fill(store: SqliteStore, error: type[StoreError]) -> list[str]:
     for size in (20_000, 2000, 1):
         with pytest.raises(error) as refused:  # noqa: PT012 - the last of many
             for number in range(10_000):
-                batch = [event(f"{size}.{number}.{each}", b"x" * size) for each in range(3)]
+                batch = [event(f"{size}.{number}.{each}", noise(size)) for each in range(3)]
                 await append(store, *batch)
                 accepted += [each.id for each in batch]
         assert refused.value.status == error.status

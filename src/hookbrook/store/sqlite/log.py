@@ -16,6 +16,7 @@ from hookbrook.store.base import BatchConflict, ChannelClosed, IdConflict, Stale
 from hookbrook.store.sqlite import channels
 from hookbrook.store.sqlite.channels import Name
 from hookbrook.store.sqlite.lines import Line, line_up
+from hookbrook.store.sqlite.packing import pack
 from hookbrook.store.sqlite.reading import meta
 from hookbrook.store.sqlite.sql import Row, execute_rows, sql
 from hookbrook.store.sqlite.writer import AppendJob
@@ -238,6 +239,7 @@ class _Rows:
 
     def _add_event(self, event: NewEvent, seq: int) -> None:
         home, *others = event.channels
+        data, packed = pack(event.data)
         self._events.append(
             (
                 seq,
@@ -255,7 +257,8 @@ class _Rows:
                 event.dedupe_id,
                 event.digest,
                 event.request,
-                event.data,
+                data,
+                packed,
                 event.effect or None,
                 event.merge or None,
             )

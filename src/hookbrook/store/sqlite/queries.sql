@@ -3,7 +3,7 @@
 -- insert_events --
 -- Append events whose seq the writer has already chosen.
 INSERT INTO event (seq, tenant, channel, more, id, type, source, time, appended, content_type, kind, scope, dedupe,
-                   digest, request, data, effect, merge)
+                   digest, request, data, packed, effect, merge)
 VALUES {rows};
 
 -- insert_event_channels --
@@ -108,7 +108,7 @@ INSERT OR IGNORE INTO pinned (seq)
 SELECT DISTINCT seq FROM delivery WHERE seq >= ? AND seq < ? AND state IN ('pending', 'held');
 
 -- blank_unpinned --
-UPDATE event SET data = NULL, request = NULL
+UPDATE event SET data = NULL, packed = NULL, request = NULL
 WHERE seq >= ? AND seq < ? AND seq NOT IN (SELECT seq FROM pinned WHERE seq >= ? AND seq < ?);
 
 -- pinned_after --
@@ -161,7 +161,7 @@ SELECT seq FROM event WHERE seq > ? AND seq < ? AND data IS NULL ORDER BY seq LI
 SELECT appended FROM event WHERE seq < ? ORDER BY seq DESC LIMIT 1;
 
 -- blank_events --
-UPDATE event SET data = NULL, request = NULL WHERE seq IN ({rows});
+UPDATE event SET data = NULL, packed = NULL, request = NULL WHERE seq IN ({rows});
 
 -- delete_attempts --
 DELETE FROM attempt WHERE delivery_id IN (SELECT id FROM delivery WHERE seq IN ({rows}));
@@ -388,7 +388,7 @@ WHERE seq = ? AND state IN ('pending', 'held') RETURNING id, endpoint_id, line;
 
 -- erase_events --
 -- The row stays, and shows that something stood there.
-UPDATE event SET kind = 'erased', data = x'', request = NULL WHERE seq IN ({rows}) AND data IS NOT NULL;
+UPDATE event SET kind = 'erased', data = x'', packed = NULL, request = NULL WHERE seq IN ({rows}) AND data IS NOT NULL;
 
 -- erase_answers --
 -- What receivers answered may repeat what they were sent.

@@ -17,6 +17,7 @@ from hookbrook.core.event import Event
 from hookbrook.store.base import Page, Query
 from hookbrook.store.sqlite import channels
 from hookbrook.store.sqlite.channels import Name
+from hookbrook.store.sqlite.packing import unpack
 from hookbrook.store.sqlite.sql import sql
 
 #: Seqs that one page of a scan looks at. Two thousand rows take a few milliseconds when they are in the page cache.
@@ -39,7 +40,8 @@ def channels_of(home: str, more: str | None) -> tuple[str, ...]:
 
 def event_of(row: Sequence[Any], epochs: Epochs) -> Event:
     """The event of a row of `EVENT_COLUMNS`."""
-    seq, tenant, home, more, id_, type_, source, time, appended, content_type, kind, effect, merge, request, data = row
+    seq, tenant, home, more, id_, type_, source, time, appended, content_type, kind, effect, merge, *content = row
+    packed, request, data = content
     return Event(
         seq=seq,
         epoch=epochs.name_of(seq),
@@ -52,7 +54,7 @@ def event_of(row: Sequence[Any], epochs: Epochs) -> Event:
         appended=appended,
         content_type=content_type,
         kind=kind,
-        data=data if data is not None else b"",
+        data=unpack(data, packed) if data else b"",
         request=request,
         effect=effect or "",
         merge=merge or "",
@@ -118,7 +120,8 @@ def _take(rows: Iterable[Any], limit: int) -> _Found:
     size = 0
     for row in rows:
         taken.append(row)
-        size += len(row[-1] or b"") + len(row[-2] or b"")
+        packed, request, data = row[-3:]
+        size += (packed or len(data or b"")) + len(request or b"")
         if len(taken) == limit or size >= MAX_PAGE_BYTES:
             return _Found(rows=taken, cut=True)
     return _Found(rows=taken, cut=False)

@@ -20,10 +20,11 @@ Row = Sequence[object]
 CHUNKS = (128, 32)
 #: What `event_of` reads. The large ones stand last, so that SQLite can filter rows without reading them.
 EVENT_COLUMNS = (
-    "seq, tenant, channel, more, id, type, source, time, appended, content_type, kind, effect, merge, request, data"
+    "seq, tenant, channel, more, id, type, source, time, appended, content_type, kind, effect, merge, "
+    "packed, request, data"
 )
 #: The same without the large ones.
-BARE_COLUMNS = EVENT_COLUMNS.replace("request, data", "NULL, NULL")
+BARE_COLUMNS = EVENT_COLUMNS.replace("packed, request, data", "NULL, NULL, NULL")
 
 _BLOCK = re.compile(r"^-- (\w+) --$", re.MULTILINE)
 
