@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from tests.served import Listener
 from tests.stream.conftest import Rig, rig_on, until
 
 from hookbrook.http.exchange import Taken
-from hookbrook.http.sinks import TransportSink
+from hookbrook.http.sinks import SINK_BYTES, TransportSink
 from hookbrook.stream.sink import Batch
 from hookbrook.stream.subscription import Subscription
 
@@ -146,6 +146,39 @@ async def test_what_a_client_does_not_take_waits_in_its_transport_and_nothing_ov
     assert house.ended == [len(listener.raw)]
 
 
+class Tight:
+    """A transport without memory for what waits."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes | memoryview) -> None:
+        if len(data) > SINK_BYTES:
+            raise MemoryError
+        self._transport.write(data)
+
+
+async def test_a_chunk_that_cannot_be_ended_is_cut_off_and_no_end_stands_within_it(house: House) -> None:
+    sink, listener = await house.join()
+    _, stays = await house.join()
+    sink._transport = Tight(sink.socket_transport)  # type: ignore[assignment]
+    await house.rig.publish("a", data=b"1" * 8_000_000)
+    taken = bytearray()
+    with suppress(ConnectionResetError):
+        while data := await listener.reader.read(65536):
+            taken += data
+    assert taken.startswith(b"7a12")
+    assert not taken.endswith(b"0\r\n\r\n")
+    assert len(taken) < 8_000_000
+    assert len((await stays.take(1))[0].data) == 8_000_000
+    assert len(house.rig.hub) == 1
+    for each in (listener, stays):
+        await each.close()
+
+
 @pytest.mark.parametrize("how", ["abort", "close", "reset", "leave", "write"])
 async def test_a_socket_is_closed_only_after_its_reader_is_gone(house: House, how: str) -> None:
     sink, listener = await house.join()
@@ -185,7 +218,7 @@ async def test_a_socket_is_closed_only_after_its_reader_is_gone(house: House, ho
 async def test_the_socket_below_tls_is_never_written_to(tmp_path: Path, certificates: Certificates) -> None:
     async with house_in(tmp_path, certificates.server) as house:
         sink, listener = await house.join(certificates.client)
-        assert sink.fd is None
+        assert sink.direct is None
         await house.rig.publish("a", count=2)
         assert len(await listener.take(2)) == 2
         assert sink.shared == 1
@@ -198,7 +231,7 @@ async def test_the_socket_below_tls_is_never_written_to(tmp_path: Path, certific
 async def test_a_body_without_chunks_is_not_written_as_chunks(tmp_path: Path) -> None:
     async with house_in(tmp_path, chunked=False) as house:
         sink, listener = await house.join()
-        assert sink.fd is None
+        assert sink.direct is None
         await house.rig.publish("a")
         assert (await listener.reader.readuntil(b"\n\n")).startswith(b"data: 1\nid: ")
         await listener.close()

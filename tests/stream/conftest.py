@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Self
 
 import pytest
 
@@ -20,7 +21,7 @@ from hookbrook.stream.feed import Feed
 from hookbrook.stream.hub import BEAT_SLICES, Hub
 from hookbrook.stream.position import Start
 from hookbrook.stream.reader import Mode, Reader
-from hookbrook.stream.sink import Batch, chunk
+from hookbrook.stream.sink import Batch, Direct, chunk
 from hookbrook.stream.subscription import Subscription
 
 START_US = 1_790_000_000_000_000
@@ -69,7 +70,7 @@ class MemorySink:
         return self.size >= self.limit
 
     @property
-    def fd(self) -> int | None:
+    def direct(self) -> Direct | None:
         return None
 
     def write(self, data: bytes) -> None:
@@ -80,9 +81,6 @@ class MemorySink:
 
     def share(self, batch: Batch) -> None:
         self.write(batch.plain)
-
-    def finish(self, batch: Batch, taken: int) -> None:
-        raise NotImplementedError(f"no file descriptor has taken {taken} bytes of {batch}")
 
     def close(self) -> None:
         self.closed = True
@@ -134,8 +132,12 @@ class SocketSink(MemorySink):
         self.writes: list[bytes] = []
 
     @property
+    def direct(self) -> Self | None:
+        return self if self._is_direct else None
+
+    @property
     def fd(self) -> int | None:
-        return self.mine.fileno() if self._is_direct and not self.waiting else None
+        return None if self.waiting else self.mine.fileno()
 
     def write(self, data: bytes) -> None:
         self.sent += len(data)

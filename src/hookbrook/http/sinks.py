@@ -9,6 +9,7 @@ Both notice a client that does not keep up by bytes that wait for it, and give o
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from typing import Self
 
 from hookbrook.http.exchange import Taken
 from hookbrook.http.problems import ClientGone, Receive, Send
@@ -56,12 +57,16 @@ class TransportSink(asyncio.Protocol):
     # The reader's side
 
     @property
+    def direct(self) -> Self | None:
+        """The socket of a connection under TLS is not ours."""
+        is_plain = self._transport.get_extra_info("sslcontext") is None
+        return self if is_plain and self._chunked else None
+
+    @property
     def fd(self) -> int | None:
-        """Both uvloop and asyncio close it only after `connection_lost`. That of a connection under TLS is not ours."""
+        """Both uvloop and asyncio close it only after `connection_lost`."""
         transport = self._transport
-        if not self._chunked or transport.is_closing() or transport.get_write_buffer_size():
-            return None
-        if transport.get_extra_info("sslcontext") is not None:
+        if transport.is_closing() or transport.get_write_buffer_size():
             return None
         fd: int = transport.get_extra_info("socket").fileno()
         return fd if fd >= 0 else None
@@ -81,8 +86,15 @@ class TransportSink(asyncio.Protocol):
         transport.write(batch.chunked if self._chunked else batch.plain)
 
     def finish(self, batch: Batch, taken: int) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(memoryview(batch.chunked)[taken:])
+        transport = self._transport
+        if transport.is_closing():
+            return
+        try:
+            transport.write(memoryview(batch.chunked)[taken:])
+        except Exception:
+            # The chunk that was begun cannot be ended, and the last one must not come within it.
+            transport.abort()
+            raise
 
     def close(self) -> None:
         if self._transport.is_closing():
@@ -160,7 +172,7 @@ class AsgiSink:
         return self._size >= SINK_BYTES
 
     @property
-    def fd(self) -> None:
+    def direct(self) -> None:
         return None
 
     def write(self, data: bytes) -> None:
@@ -171,9 +183,6 @@ class AsgiSink:
 
     def share(self, batch: Batch) -> None:
         self.write(batch.plain)
-
-    def finish(self, batch: Batch, taken: int) -> None:
-        raise NotImplementedError(f"no file descriptor has taken {taken} bytes of {batch}")
 
     def close(self) -> None:
         self._ending = True

@@ -185,7 +185,7 @@ class Reader:
         if self.mode is not Mode.LIVE:
             return None
         try:
-            fd = self._sink.fd
+            fd = self._fd()
         except Exception:  # noqa: BLE001 - see the class
             self.fail()
             return None
@@ -202,7 +202,8 @@ class Reader:
     def finish(self, batch: Batch, taken: int) -> None:
         """Write what is left of news of which the socket has taken only so many bytes."""
         try:
-            self._sink.finish(batch, taken)
+            if (direct := self._sink.direct) is not None:
+                direct.finish(batch, taken)
         except Exception:  # noqa: BLE001 - see the class
             self.fail()
 
@@ -464,9 +465,13 @@ class Reader:
     def _put(self, frame: bytes) -> None:
         """Write what is for this reader alone."""
         self._sink.write(frame)
-        if self._chorus is not None and self._sink.fd is None:
+        if self._chorus is not None and self._fd() is None:
             # The next batch must not overtake what waits.
             self._chorus.release(self)
+
+    def _fd(self) -> int | None:
+        direct = self._sink.direct
+        return None if direct is None else direct.fd
 
     def _settle(self) -> None:
         """Take what was written directly into its own account."""
