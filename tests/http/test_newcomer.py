@@ -14,6 +14,7 @@ from tests.served import PATIENCE_S, Listener, Running, running
 
 from hookbrook.http import newcomer
 from hookbrook.http.auth import Principal
+from hookbrook.http.exchange import Exchange, Visitor
 from hookbrook.http.limits import Limits
 from hookbrook.http.newcomer import Lobby, Newcomer
 from hookbrook.http.problems import Receive, Scope, Send
@@ -218,6 +219,29 @@ async def test_who_leaves_while_the_request_waits_is_logged_and_forgotten(
     assert len(brook.app._hub or ()) == 0
     [line] = [record for record in caplog.records if record.name == "hookbrook.access"]
     assert "GET /v1/stream?channel=a 499 0B" in line.getMessage()
+
+
+@pytest.mark.parametrize("packets", [[REQUEST], [REQUEST[:5], REQUEST[5:]]], ids=["newcomer", "protocol"])
+async def test_what_is_given_away_and_cut_before_anything_follows_is_logged_as_what_was_sent(
+    caplog: pytest.LogCaptureFixture, packets: list[bytes]
+) -> None:
+    def take(visitor: Exchange | Visitor) -> bool:
+        taken = visitor.take_over(200, b"", b"hello")
+        assert taken is not None
+        taken.transport.abort()
+        return True
+
+    caplog.set_level(logging.INFO, "hookbrook.access")
+    net = Net(shortcut=take)
+    server = await net.serve(hello)
+    client = await net.connect(server)
+    for packet in packets:
+        await client.send(packet)
+        await asyncio.sleep(0.01)
+    await client.until_closed()
+    await net.close()
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "GET /v1/stream?channel=a 200 5B" in line
 
 
 async def test_the_end_closes_who_said_nothing_and_answers_who_waits_for_a_turn(brook: Running) -> None:

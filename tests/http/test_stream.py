@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import logging
 import random
 import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -599,6 +600,29 @@ async def test_a_sink_that_was_full_only_while_it_was_sending_lets_its_reader_go
 
 
 # Ends
+
+
+@pytest.mark.parametrize("query", ["", "?last=1"], ids=["short way", "ordinary way"])
+async def test_a_stream_that_fails_at_its_beginning_is_cut_off_and_logged_as_what_was_sent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    caplog.set_level(logging.INFO, "hookbrook.access")
+    async with running(tmp_path) as brook:
+        monkeypatch.setattr(brook.app._hub, "open", fail)
+        listener = await brook.listen(f"/v1/channels/a{query}")
+        async with asyncio.timeout(PATIENCE_S):
+            with suppress(ConnectionResetError):
+                while await listener.reader.read(65536):
+                    pass
+        await until(lambda: any(record.name == "hookbrook.access" for record in caplog.records))
+        assert (await brook.listen("/healthz")).status == 200
+    lines = [record.getMessage() for record in caplog.records if record.name == "hookbrook.access"]
+    assert f"GET /v1/channels/a{query} 200 " in lines[0]
+    assert "/healthz" in lines[1]
+    assert [record.exc_info is not None for record in caplog.records if record.name == "hookbrook.http"] == [True]
 
 
 async def test_streams_are_told_to_come_back_when_the_app_drains(tmp_path: Path) -> None:

@@ -54,8 +54,32 @@ class Taken:
     chunked: bool
     #: Bytes of the body that were sent with the head.
     sent: int = 0
-    #: Must be called with the body's bytes when it has ended, for the access log.
+    #: Must be called by whatever follows, with the body's bytes, when it has ended; for the access log.
     ended: Callable[[int], None]
+
+
+class _Parted(asyncio.Protocol):
+    """Of a socket that was given away, until something follows, which may never be: whoever has it may fail."""
+
+    def __init__(self, sent: int, ended: Callable[[int], None]) -> None:
+        self._sent = sent
+        self._ended = ended
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how it ended changes nothing
+        self._ended(self._sent)
+
+
+def part_with(
+    transport: asyncio.Transport,
+    follow: Callable[[asyncio.Protocol], None],
+    *,
+    chunked: bool,
+    sent: int,
+    ended: Callable[[int], None],
+) -> Taken:
+    """Give the socket away; from now on nothing is told to whoever had it. See `Taken`."""
+    follow(_Parted(sent, ended))
+    return Taken(transport=transport, follow=follow, chunked=chunked, sent=sent, ended=ended)
 
 
 class Visitor(Interface):

@@ -63,7 +63,8 @@ class Streams(Protocol):
         """What opens the stream that was asked for on its socket, the head of the answer and the greeting written;
         None if the ordinary way must.
 
-        Leaves everything as it was, but for counts of what was asked for. May raise anything.
+        Leaves everything as it was, but for counts of what was asked for. May raise anything; so may what it returns,
+        which then MUST have cut the connection.
         """
 
 
@@ -169,4 +170,3 @@ def _begin(begin: Callable[[Taken], None], taken: Taken) -> None:
         begin(taken)
     except Exception:  # the boundary of a request: those who wait behind it have their turn all the same
         log.exception("a stream could not be begun")
-        taken.transport.abort()

@@ -20,7 +20,7 @@ import httptools
 
 from hookbrook.errors import Problem
 from hookbrook.http import accesslog
-from hookbrook.http.exchange import CLOSE, STATUS_LINES, Shortcut, Taken
+from hookbrook.http.exchange import CLOSE, STATUS_LINES, Shortcut, Taken, part_with
 from hookbrook.http.head import address_of, read_scope
 from hookbrook.http.limits import Limits
 from hookbrook.http.problems import Headers, Scope
@@ -222,7 +222,7 @@ class Lobby:
         self._state.leave(newcomer)
         self._state.total_requests += 1
         ended = accesslog.recorder(scope, status, newcomer.started_at, self._loop.time)
-        return Taken(transport=transport, follow=newcomer.follow, chunked=chunked, sent=len(first), ended=ended)
+        return part_with(transport, newcomer.follow, chunked=chunked, sent=len(first), ended=ended)
 
     def lose(self, newcomer: Newcomer) -> None:
         self._silent.pop(newcomer, None)

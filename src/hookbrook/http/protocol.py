@@ -22,7 +22,7 @@ from hookbrook.errors import BadRequest, MethodNotAllowed, Problem, TooMany
 from hookbrook.http import accesslog
 from hookbrook.http.bare import Bare, new_parser
 from hookbrook.http.deadline import Deadline
-from hookbrook.http.exchange import HAND_OVER, RESPOND, Exchange, Shortcut, Taken, encode_problem
+from hookbrook.http.exchange import HAND_OVER, RESPOND, Exchange, Shortcut, Taken, encode_problem, part_with
 from hookbrook.http.head import read_scope
 from hookbrook.http.limits import DEFAULT_LIMITS, Limits
 from hookbrook.http.pace import Pace
@@ -364,13 +364,8 @@ class Protocol(Bare):
         # Not now, since it may be the parser that led here.
         self.loop.call_soon(self.let_go)
         ended = accesslog.recorder(exchange.scope, exchange.status, exchange.started_at, self.loop.time)
-        return Taken(
-            transport=self.transport,
-            follow=self.transport.set_protocol,
-            chunked=exchange.leave(),
-            sent=exchange.sent,
-            ended=ended,
-        )
+        transport = self.transport
+        return part_with(transport, transport.set_protocol, chunked=exchange.leave(), sent=exchange.sent, ended=ended)
 
     def _refuse(self, problem: Problem) -> None:
         """Answer what cannot be read, or comes too slowly, once all that came before it is answered; then close."""

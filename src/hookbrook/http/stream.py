@@ -115,10 +115,15 @@ class Stream:
         return partial(self._begin, open_reader, connection)
 
     def _begin(self, open_reader: Callable[..., Reader], connection: Connection, taken: Taken) -> None:
-        sink = TransportSink(taken, stalled_s=self._stalled_s)
-        taken.follow(sink)
-        sink.start(open_reader(sink=sink))
-        self._gateway.admission.tell_of_tabs(connection)
+        try:
+            sink = TransportSink(taken, stalled_s=self._stalled_s)
+            taken.follow(sink)
+            sink.start(open_reader(sink=sink))
+            self._gateway.admission.tell_of_tabs(connection)
+        except Exception:
+            # The head was sent, and nobody else has the connection.
+            taken.transport.abort()
+            raise
 
     def _asked(self, principal: Principal, channel: str | None, scope: Scope) -> Asked:
         """Raises what refuses it, if the principal may not have it too."""
