@@ -5,19 +5,21 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any, Self, cast
 
 import pytest
-from tests.http.conftest import Net, decline
+from tests.http.conftest import Client, Net
 from tests.served import PATIENCE_S, Listener, Running, running
 
-from hookbrook.http import newcomer
 from hookbrook.http.auth import Principal
 from hookbrook.http.exchange import Exchange, Visitor
-from hookbrook.http.limits import Limits
-from hookbrook.http.newcomer import Lobby, Newcomer
+from hookbrook.http.limits import DEFAULT_LIMITS, Limits
+from hookbrook.http.newcomer import MAX_KNOWN, MAX_KNOWN_BYTES, Lobby, Newcomer
 from hookbrook.http.problems import Receive, Scope, Send
+from hookbrook.http.protocol import Protocol
+from hookbrook.http.state import State
 from hookbrook.http.stream import Judged
 from hookbrook.http.turnstile import Turnstile
 
@@ -30,18 +32,85 @@ async def brook(tmp_path: Path) -> AsyncIterator[Running]:
         yield brook
 
 
-@pytest.fixture
-def lobbies(monkeypatch: pytest.MonkeyPatch) -> list[Lobby]:
-    """Of the servers that are started from now on."""
-    made: list[Lobby] = []
-    begin = Lobby.__init__
+class Clock:
+    """The loop's time, as far as a lobby asks for it. It stands still until a test moves it."""
 
-    def noting(lobby: Lobby, *arguments: object, **named: object) -> None:
-        made.append(lobby)
-        begin(lobby, *arguments, **named)  # type: ignore[arg-type]
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._calls: list[tuple[float, Callable[[], object]]] = []
 
-    monkeypatch.setattr(Lobby, "__init__", noting)
-    return made
+    def time(self) -> float:
+        return self._now
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> None:
+        self._calls.append((when, callback))
+
+    def advance(self, seconds: float) -> None:
+        self._now += seconds
+        due = [callback for when, callback in self._calls if when <= self._now]
+        self._calls = [(when, callback) for when, callback in self._calls if when > self._now]
+        for callback in due:
+            callback()
+
+
+class House:
+    """A lobby in front of a real socket; whoever has asked for something has a stream of `hello` from then on."""
+
+    def __init__(self, *, limits: Limits = DEFAULT_LIMITS, max_known: int = MAX_KNOWN) -> None:
+        self.clock = Clock()
+        self.state = State()
+        #: Of each request that came.
+        self.notes: list[dict[str, Any] | None] = []
+        self.lobby = Lobby(
+            self.state,
+            limits=limits,
+            shortcut=self._open,
+            ordinary=self._ordinary,
+            loop=cast("asyncio.AbstractEventLoop", self.clock),
+            max_known=max_known,
+        )
+        self._clients: list[Client] = []
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Newcomer(self.lobby), "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for client in self._clients:
+            await client.close()
+
+    def _open(self, visitor: Exchange | Visitor) -> bool:
+        self.notes.append(visitor.notes)
+        taken = visitor.take_over(200, b"", b"hello")
+        assert taken is not None
+        return True
+
+    def _ordinary(self) -> Protocol:
+        raise AssertionError("nobody has asked for anything that a newcomer cannot answer")
+
+    async def connect(self) -> Client:
+        before = len(self.state.connections)
+        port = self._server.sockets[0].getsockname()[1]
+        client = Client(*await asyncio.open_connection("127.0.0.1", port))
+        self._clients.append(client)
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.state.connections) == before:  # noqa: ASYNC110 - the kernel delivers when it likes
+                await asyncio.sleep(0.001)
+        return client
+
+    async def ask(self, packet: bytes) -> dict[str, Any] | None:
+        """Send it on a connection of its own, and return the notes about it."""
+        client = await self.connect()
+        await client.send(packet)
+        assert (await client.response(to_head=True)).status == 200
+        return self.notes[-1]
+
+
+def asking(query: str = "", *lines: str) -> bytes:
+    head = "".join(f"{line}\r\n" for line in ("Host: localhost", *lines))
+    return f"GET /v1/stream{query} HTTP/1.1\r\n{head}\r\n".encode()
 
 
 async def connect(brook: Running) -> Listener:
@@ -77,23 +146,22 @@ async def hello(_scope: Scope, _receive: Receive, send: Send) -> None:
 
 
 async def test_those_who_say_nothing_are_closed_each_in_its_time_and_the_others_stay() -> None:
-    net = Net(shortcut=decline)
-    server = await net.serve(hello, limits=Limits(head_s=0.3))
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    first = await net.connect(server)
-    talker = await net.connect(server)
-    await talker.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    assert (await talker.response()).body == b"hello"
-    await asyncio.sleep(0.15)
-    second = await net.connect(server)
-    assert await first.until_closed() == b""
-    assert loop.time() - began >= 0.3
-    assert await second.until_closed() == b""
-    assert loop.time() - began >= 0.45
-    await talker.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    assert (await talker.response()).body == b"hello"
-    await net.close()
+    async with House(limits=Limits(head_s=10.0)) as house:
+        first = await house.connect()
+        talker = await house.connect()
+        await talker.send(REQUEST)
+        assert (await talker.response(to_head=True)).status == 200
+        house.clock.advance(6.0)
+        second = await house.connect()
+        house.clock.advance(3.0)
+        assert len(house.state.connections) == 2
+        house.clock.advance(1.0)
+        assert await first.until_closed() == b""
+        assert len(house.state.connections) == 1
+        house.clock.advance(6.0)
+        assert await second.until_closed() == b""
+        await talker.reader.readexactly(len(b"5\r\nhello\r\n"))
+        assert not talker.reader.at_eof()
 
 
 async def test_an_open_stream_is_no_connection_of_the_servers_and_holds_nothing_of_its_request(brook: Running) -> None:
@@ -114,49 +182,54 @@ async def test_an_open_stream_is_no_connection_of_the_servers_and_holds_nothing_
         each.writer.close()
 
 
-async def test_a_request_that_is_known_is_not_read_again_and_what_has_changed_since_counts(
-    lobbies: list[Lobby], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with running(tmp_path) as brook:
-        cursor = (await brook.publish("a", "0"))["cursor"]
-        for known in (0, 1, 1):
-            await (await brook.listen("/v1/channels/a", last_event_id=cursor)).until(b": hb")
-            assert len(lobbies[0]._known) == known
-            if known:
-                monkeypatch.setattr(newcomer, "read_scope", None)
-        monkeypatch.undo()
-        (request,) = lobbies[0]._known.values()
-        assert request.notes
-        # Deleted: whoever knew an event of it is told.
-        await brook.http.delete("/v1/channels/a")
-        await (await brook.listen("/v1/channels/a", last_event_id=cursor)).until(b"hookbrook.reset")
-        for _ in range(3):
-            assert (await brook.listen("/v1/channels/b")).status == 200
-        await brook.http.post("/v1/channels/b?close=1", content=b"the end")
-        assert (await brook.listen("/v1/channels/b")).status == 204
+async def test_a_request_is_read_once_more_and_then_known() -> None:
+    async with House() as house:
+        first, second, third = [await house.ask(asking("?channel=a")) for _ in range(3)]
+        assert first is None
+        assert second == {}
+        assert third is second
+        assert await house.ask(asking("?channel=b")) is None
 
 
-async def test_what_is_personal_is_not_remembered_nor_more_than_so_many(
-    lobbies: list[Lobby], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(newcomer, "MAX_KNOWN", 2)
-    async with running(tmp_path) as brook:
-        token = (await brook.mint({"subscribe": ["a"]})).json()["token"]
-        for headers in (
-            {"authorization": f"Bearer {token}"},
-            {"cookie": f"hookbrook_token={token}"},
-            {"cookie": "a=b"},
-        ):
-            assert (await brook.listen("/v1/channels/a", **headers)).status == 200
-            assert (await brook.listen("/v1/channels/a", **headers)).status == 200
-        shown = (f"?token={token}", f"?%74oken={token}", "?type=" + "t" * 2000)
-        for query in 2 * shown:
-            assert (await brook.listen(f"/v1/channels/a{query}")).status in (200, 422)
-        assert (lobbies[0]._known, lobbies[0]._met) == ({}, set())
-        for channel in "aabbcc":
-            await brook.listen(f"/v1/channels/{channel}")
-        paths = [request.scope["path"] for request in lobbies[0]._known.values()]
-        assert paths == ["/v1/channels/b", "/v1/channels/c"]
+@pytest.mark.parametrize(
+    "packet",
+    [
+        asking("", "Authorization: Bearer hbk_x"),
+        asking("", "Cookie: hookbrook_token=x"),
+        asking("", "Cookie: a=b"),
+        asking("?token=x"),
+        asking("?%74oken=x"),
+        asking("?type=" + "t" * MAX_KNOWN_BYTES),
+    ],
+    ids=["key", "token in a cookie", "cookie", "token", "encoded token", "long"],
+)
+async def test_what_is_personal_or_long_is_not_remembered(packet: bytes) -> None:
+    async with House() as house:
+        assert [await house.ask(packet) for _ in range(3)] == [None] * 3
+        assert (house.lobby._known, house.lobby._met) == ({}, set())
+
+
+async def test_of_many_requests_the_newest_are_known() -> None:
+    async with House(max_known=2) as house:
+        known = {}
+        for name in "aabbcc":
+            known[name] = await house.ask(asking(f"?channel={name}"))
+        for name in "bc":
+            assert await house.ask(asking(f"?channel={name}")) is known[name]
+        assert await house.ask(asking("?channel=a")) is not known["a"]
+
+
+async def test_what_has_changed_since_a_request_was_known_counts(brook: Running) -> None:
+    cursor = (await brook.publish("a", "0"))["cursor"]
+    for _ in range(3):
+        await (await brook.listen("/v1/channels/a", last_event_id=cursor)).until(b": hb")
+    # Deleted: whoever knew an event of it is told.
+    await brook.http.delete("/v1/channels/a")
+    await (await brook.listen("/v1/channels/a", last_event_id=cursor)).until(b"hookbrook.reset")
+    for _ in range(3):
+        assert (await brook.listen("/v1/channels/b")).status == 200
+    await brook.http.post("/v1/channels/b?close=1", content=b"the end")
+    assert (await brook.listen("/v1/channels/b")).status == 204
 
 
 def test_a_judgement_is_shared_only_where_no_credential_was_shown_and_no_address_counts(brook: Running) -> None:

@@ -53,6 +53,17 @@ async def trickle(store: SqliteStore, count: int) -> None:
     await asyncio.gather(*begun)
 
 
+async def crowd(store: SqliteStore) -> int:
+    """One event more in each turn of the loop, until the first is on the disk; how many those were."""
+    begun = [begin(store, "first")]
+    async with asyncio.timeout(30):
+        while not begun[0].done():
+            begun.append(begin(store, f"more{len(begun)}"))
+            await asyncio.sleep(0)
+    await asyncio.gather(*begun)
+    return len(begun)
+
+
 async def test_what_comes_turn_by_turn_while_many_publish_is_one_transaction(
     store: SqliteStore, groups: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,13 +88,9 @@ async def test_gathering_ends_in_time_although_each_turn_brings_more(
 ) -> None:
     monkeypatch.setattr(writer, "GATHER_S", 0.0)
     await burst(store)
-    begun = [begin(store, "first")]
-    while not begun[0].done():
-        begun.append(begin(store, f"more{len(begun)}"))
-        await asyncio.sleep(0)
-    await asyncio.gather(*begun)
+    count = await crowd(store)
     assert len(groups) > 2
-    assert sum(groups) == BURST + len(begun)
+    assert sum(groups) == BURST + count
 
 
 async def test_a_group_that_is_full_waits_for_no_more(
@@ -92,12 +99,7 @@ async def test_a_group_that_is_full_waits_for_no_more(
     monkeypatch.setattr(writer, "GATHER_S", 60.0)
     monkeypatch.setattr(writer, "MAX_GROUP", 8)
     await burst(store)
-    begun = [begin(store, "first")]
-    async with asyncio.timeout(30):
-        while not begun[0].done():
-            begun.append(begin(store, f"more{len(begun)}"))
-            await asyncio.sleep(0)
-    await asyncio.gather(*begun)
+    await crowd(store)
     assert max(groups) <= 8
 
 

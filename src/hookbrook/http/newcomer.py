@@ -124,6 +124,7 @@ class Lobby:
 
     Args:
         ordinary: makes the protocol of a connection that needs one.
+        max_known: packets of which is remembered what they say.
     """
 
     def __init__(
@@ -134,12 +135,14 @@ class Lobby:
         shortcut: Shortcut,
         ordinary: Callable[[], Protocol],
         loop: asyncio.AbstractEventLoop,
+        max_known: int = MAX_KNOWN,
     ) -> None:
         self._state = state
         self._limits = limits
         self._shortcut = shortcut
         self._ordinary = ordinary
         self._loop = loop
+        self._max_known = max_known
         self._reading = _Reading()
         self._known: dict[bytes, _Request] = {}
         #: Hashes of packets that have come.
@@ -198,7 +201,7 @@ class Lobby:
                 self._met.clear()
             self._met.add(mark)
             return
-        if len(self._known) >= MAX_KNOWN:
+        if len(self._known) >= self._max_known:
             del self._known[next(iter(self._known))]
         request.notes = {}
         self._known[packet] = request
