@@ -262,6 +262,15 @@ PYTHON_JUDGES = [
         stale_s=400,
     ),
     Judge(provider="svix", name="svix (PyPI)", sign=_svix_signs, accepts=_svix, stale_s=400),
+    Judge(provider="resend", name="svix (PyPI), the same scheme", sign=_svix_signs, accepts=_svix, stale_s=400),
+    Judge(provider="clerk", name="svix (PyPI), the same scheme", sign=_svix_signs, accepts=_svix, stale_s=400),
+    Judge(
+        provider="openai",
+        name="standardwebhooks (PyPI), the same scheme",
+        sign=_standard_signs,
+        accepts=_standard,
+        stale_s=400,
+    ),
     Judge(
         provider="adyen",
         name="adyen (PyPI)",
