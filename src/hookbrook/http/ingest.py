@@ -66,6 +66,13 @@ HINTS: Final[Mapping[Reason, str]] = {
 OURS: Final = "hookbrook.ours"
 #: In a scope: what `Ingest.single` has found about its request.
 _FOUND: Final = "hookbrook.found"
+_ALLOW: Final = {"Allow": METHODS}
+#: The answers to probes, by method. Where a challenge was asked and not met, this is none of the answers to it.
+_PROBED: Final[Mapping[str, Reply]] = {
+    "GET": Reply(status=200, content_type="text/plain", body=b"Webhooks are sent here by POST.\n", headers=_ALLOW),
+    "HEAD": Reply(status=200, content_type="", body=b"", headers=_ALLOW),
+    "OPTIONS": Reply(status=204, content_type="", body=b"", headers=_ALLOW),
+}
 _JSON_LINE: Final = b"content-type: application/json\r\n"
 _encode = msgspec.json.Encoder().encode
 
@@ -209,10 +216,8 @@ class Ingest:
             if reply is not None:
                 self._gateway.tally.count(source.id, "challenge")
                 return reply
-        if method == "GET":
-            raise MethodNotAllowed("Webhooks are sent by POST.", headers={"Allow": METHODS})
-        # Some providers ask by HEAD or OPTIONS whether anybody is there, before they show a secret.
-        return Reply(status=200 if method == "HEAD" else 204, content_type="", body=b"", headers={"Allow": METHODS})
+        # Some providers ask by one of these whether anybody is there, before they show a secret.
+        return _PROBED[method]
 
     def _intake(self, name: str) -> Intake | None:
         """None for a source that does not exist or is disabled."""
