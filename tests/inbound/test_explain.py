@@ -159,6 +159,8 @@ def test_a_webhook_for_another_source_is_named_by_that_source(rows: Mapping[str,
         "http://hooks.example.com/in/shop?a=1",
         "https://hooks.example.com:443/in/shop?a=1",
         "https://hooks.example.com:4665/in/shop?a=1",
+        "https://hooks.example.com:8443/in/shop?a=1",
+        "http://public.example.com:8443/in/shop?a=1",
         "https://public.example.com/in/shop?a=1",
         "http://public.example.com/in/shop?a=1",
         "https://hooks.example.com/in/shop",
@@ -172,6 +174,7 @@ def test_another_public_url_is_found_and_told(rows: Mapping[str, Row], signed: s
     proxied = [
         (b"host", b"hooks.example.com:4665"),
         (b"x-forwarded-host", b"public.example.com"),
+        (b"x-forwarded-port", b"8443"),
         (b"x-forwarded-prefix", b"/api"),
         (b"x-original-uri", b"/webhooks/square?a=1"),
     ]
@@ -180,6 +183,13 @@ def test_another_public_url_is_found_and_told(rows: Mapping[str, Row], signed: s
     assert found(finding) == (Cause.PUBLIC_URL, True)
     assert signed.partition("?")[0] in finding.sentence
     assert "a=1" not in finding.sentence
+
+
+def test_this_machine_s_two_names_are_both_tried(rows: Mapping[str, Row]) -> None:
+    signed = square(BODY, "http://localhost:4665/in/shop")
+    finding = find(rows, "square", signed, url="http://127.0.0.1:4665/in/shop")
+    assert found(finding) == (Cause.PUBLIC_URL, True)
+    assert "http://localhost:4665/in/shop" in finding.sentence
 
 
 def test_an_address_that_cannot_be_guessed_is_among_what_may_be_wrong(rows: Mapping[str, Row]) -> None:
@@ -196,7 +206,7 @@ def test_a_clock_that_is_off_is_told_from_a_forgery(rows: Mapping[str, Row]) -> 
         assert found(finding) == (Cause.CLOCK, True)
         assert "4000 s" in finding.sentence
         assert f"clock is {word}" in finding.sentence
-    assert not find(rows, "stripe", stripe(BODY, "x", at=NOW - 4000)).proven
+    assert found(find(rows, "stripe", stripe(BODY, "x", at=NOW - 4000))) == (Cause.WRONG_SECRET, False)
     token = documented.qstash(SECRET, BODY.decode(), NOW - 4000)
     headers = [(name.encode(), value.encode()) for name, value in token.headers.items()]
     assert found(find(rows, "qstash", headers, url=token.url)) == (Cause.CLOCK, True)
@@ -215,12 +225,25 @@ def test_the_wrong_provider_is_found_by_the_right_secret_or_by_its_headers(rows:
     assert "Stripe" in looks.sentence
 
 
+@pytest.mark.parametrize("provider", ["bearer", "gitlab"])
+def test_a_header_that_both_providers_send_says_nothing_for_either(rows: Mapping[str, Row], provider: str) -> None:
+    sent = documented.standard(SECRET, BODY.decode(), NOW)
+    headers = [(name.encode(), value.encode()) for name, value in sent.headers.items()]
+    finding = find(rows, provider, headers)
+    assert found(finding) == (Cause.WRONG_PROVIDER, True)
+    assert "`standard-webhooks`" in finding.sentence
+
+
 def test_a_header_that_a_proxy_dropped_or_renamed_is_found(rows: Mapping[str, Row]) -> None:
     [signature, *rest] = github(BODY)
     stripped = find(rows, "github", [*rest, (b"x-forwarded-for", b"192.0.2.1")])
     assert stripped.cause == Cause.HEADER_STRIPPED
     assert "x-github-delivery" in stripped.sentence
     assert "x-forwarded-for" in stripped.sentence
+    # GitHub signs by SHA-1 as well, in the header in which Intercom does.
+    for secret in (SECRET, "another"):
+        older = (b"x-hub-signature", b"sha1=" + digest(secret.encode(), BODY, "sha1").hex().encode())
+        assert find(rows, "github", [older, *rest]).cause == Cause.HEADER_STRIPPED
     renamed = find(rows, "github", [(b"x_hub_signature_256", signature[1]), *rest])
     assert found(renamed) == (Cause.HEADER_RENAMED, True)
     assert find(rows, "github", [signature, (b"x-hub-signature-256", b"sha256=00"), *rest], BODY + b"x").cause in (

@@ -17,9 +17,7 @@ _OF_PROXIES: Final = (b"via", b"forwarded", b"x-forwarded-for", b"x-forwarded-pr
 def absent(case: Case) -> Iterator[Finding]:
     """What usually lies behind a proof that is missing or malformed."""
     if case.verdict.reason is Reason.MISSING_SIGNATURE:
-        looks_like = next(
-            (row for row in case.rows.values() if row.id != case.row.id and is_signed_as(row, case.request)), None
-        )
+        looks_like = next((row for row in case.rows.values() if row.id != case.row.id and may_be_of(row, case)), None)
         if looks_like is not None:
             yield Finding(
                 cause=Cause.WRONG_PROVIDER,
@@ -48,15 +46,13 @@ def _folded(name: bytes) -> bytes:
 
 def _stripped(case: Case) -> Iterator[Finding]:
     request, title = case.request, case.row.title
-    places = [place for place in signature_places(case.row) if isinstance(place, HeaderPlace)]
     if case.verdict.reason is not Reason.MISSING_SIGNATURE and not case.verdict.detail.endswith("is missing."):
         yield Finding(
             cause=Cause.NOT_THE_PROVIDER,
             sentence=f"{case.verdict.detail} {title} writes it otherwise: is the source's provider the right one?",
         )
         return
-    others = [name for name in _known_headers(case.row) if name not in {place.key for place in places}]
-    there = [name.decode() for name in others if request.header(name)]
+    there = [name.decode() for name in _siblings(case)]
     proxies = [name.decode() for name in _OF_PROXIES if request.header(name)]
     through = f" It came through a proxy ({', '.join(proxies)})." if proxies else ""
     if there:
@@ -73,6 +69,20 @@ def _stripped(case: Case) -> Iterator[Finding]:
             sentence=f"Nothing in it says that it is from {title}: a scanner, somebody's test, or another "
             f"provider.{through}",
         )
+
+
+def may_be_of(row: Row, case: Case) -> bool:
+    """Whether the request has a signature of this row, and no header that only the case's own provider sends.
+
+    GitHub signs by SHA-1 as well, in the header in which Intercom does; what says `X-GitHub-Event` is not Intercom's.
+    """
+    return is_signed_as(row, case.request) and set(_siblings(case)) <= set(_known_headers(row))
+
+
+def _siblings(case: Case) -> Sequence[bytes]:
+    """The headers beside the proof that say that the request is of the case's own provider."""
+    places = {place.key for place in signature_places(case.row) if isinstance(place, HeaderPlace)}
+    return [name for name in _known_headers(case.row) if name not in places and case.request.header(name)]
 
 
 def _known_headers(row: Row) -> Sequence[bytes]:

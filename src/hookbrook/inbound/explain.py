@@ -7,12 +7,13 @@ hashed rather than in seconds, so that the answer does not depend on how busy th
 """
 
 from collections.abc import Iterator
+from typing import Final
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
 from hookbrook.inbound import variants
-from hookbrook.inbound.absent import absent, renamed
+from hookbrook.inbound.absent import absent, may_be_of, renamed
 from hookbrook.inbound.case import MAX_BODY, Case, Cause, Finding, Spent, Trial, is_signed_as
 from hookbrook.inbound.certificate import topic_of
 from hookbrook.inbound.recipe import Certificate, Hmac, Jwt, PublicKey, Row
@@ -21,6 +22,9 @@ from hookbrook.inbound.signed import first_present
 from hookbrook.inbound.signed import items as items_of
 from hookbrook.inbound.verdict import Reason, Refusal
 from hookbrook.inbound.webtoken import claimed_time
+
+#: The proof could be read, and it is known whether it holds, for its own time at least.
+_COMPARED: Final = (Reason.MISMATCH, Reason.TOO_OLD, Reason.IN_THE_FUTURE)
 
 
 def explain(case: Case) -> Finding:
@@ -33,7 +37,7 @@ def explain(case: Case) -> Finding:
         pass
     tried = f" ({trial.count} other readings were tried)" if trial.count else ""
     return Finding(
-        cause=Cause.UNKNOWN if case.verdict.reason is not Reason.MISMATCH else Cause.WRONG_SECRET,
+        cause=Cause.WRONG_SECRET if case.verdict.reason in _COMPARED else Cause.UNKNOWN,
         sentence=f"None of the usual mistakes makes the signature hold{tried}: most likely it was made with another "
         f"secret than this source has, or {_other_address(case)}the body was changed in another way.",
     )
@@ -67,7 +71,7 @@ def _findings(case: Case, trial: Trial) -> Iterator[Finding]:
     is_short = len(case.request.body) <= MAX_BODY
     if reason in (Reason.TOO_OLD, Reason.IN_THE_FUTURE):
         yield from _clock(case, trial)
-    if reason in (Reason.MISMATCH, Reason.TOO_OLD, Reason.IN_THE_FUTURE):
+    if reason in _COMPARED:
         yield from _other_topic(case)
         if is_short:
             yield from _changed(case, trial)
@@ -197,7 +201,7 @@ def _other_providers(case: Case, trial: Trial) -> Iterator[Finding]:
                 proven=True,
             )
     for row in case.rows.values():
-        if row.verify != case.row.verify and is_signed_as(row, case.request) and trial.holds(row=row):
+        if row.verify != case.row.verify and may_be_of(row, case) and trial.holds(row=row):
             yield Finding(
                 cause=Cause.WRONG_PROVIDER,
                 sentence=f"The secret is right, and the webhook is signed as {row.title} signs: the source's provider "

@@ -9,7 +9,7 @@ import re
 import zlib
 from base64 import b64decode
 from binascii import Error as NotBase64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit, urlunsplit
@@ -18,7 +18,7 @@ from hookbrook.inbound.request import MAX_FORM_FIELDS, Request
 from hookbrook.inbound.signed import Key
 
 #: Addresses that are tried; each is one more HMAC.
-MAX_URLS: Final = 60
+MAX_URLS: Final = 120
 #: Bytes that a compressed body is inflated to at most.
 MAX_INFLATED: Final = 1_000_000
 
@@ -33,6 +33,7 @@ _STYLES: Final[Sequence[Mapping[str, Any]]] = (
     {"indent": 2},
     {"indent": 4, "ensure_ascii": False},
 )
+_LOCAL: Final[Mapping[str, str]] = {"127.0.0.1": "localhost", "localhost": "127.0.0.1"}
 _QUOTED: Final = re.compile(r"""\A(['"])(.*)\1\Z""", re.DOTALL)
 _SCHEME: Final = re.compile(r"\A(?:bearer|basic|token)\s+", re.IGNORECASE)
 
@@ -145,7 +146,8 @@ def urls(request: Request) -> Iterator[str]:
     """Other addresses under which the provider may know us."""
     parts = urlsplit(request.url)
     hosts = dict.fromkeys([parts.netloc, *_hosts(request), parts.hostname or ""])
-    ports = ("", ":443", ":80")
+    hosts |= dict.fromkeys(_local_names(hosts))
+    ports = ("", *_forwarded_ports(request), ":443", ":80")
     netlocs = dict.fromkeys(
         [*hosts, *(f"{host.partition(':')[0]}{port}" for host in hosts for port in ports if "[" not in host)]
     )
@@ -174,6 +176,20 @@ def urls(request: Request) -> Iterator[str]:
             yield url
             if len(seen) > MAX_URLS:
                 return
+
+
+def _local_names(hosts: Iterable[str]) -> Iterator[str]:
+    """This machine by its other name: signed by a program here, which was told the one and calls the other."""
+    for host in hosts:
+        name, colon, port = host.partition(":")
+        if name in _LOCAL:
+            yield f"{_LOCAL[name]}{colon}{port}"
+
+
+def _forwarded_ports(request: Request) -> Iterator[str]:
+    for value in request.header(b"x-forwarded-port"):
+        if re.fullmatch(rb"[0-9]{1,5}", value):
+            yield f":{value.decode()}"
 
 
 def _hosts(request: Request) -> Iterator[str]:
