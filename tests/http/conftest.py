@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import heapq
+import itertools
 import json
 import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvloop
@@ -18,6 +21,7 @@ from hookbrook.http.exchange import Shortcut
 from hookbrook.http.limits import DEFAULT_LIMITS, Limits
 from hookbrook.http.problems import App, Receive, Scope, Send
 from hookbrook.http.server import Server
+from hookbrook.http.state import State
 
 #: No wait in these tests is longer; a test that needs it has failed.
 PATIENCE_S = 10.0
@@ -113,6 +117,84 @@ class Client:
             await self.writer.wait_closed()
 
 
+class _Timer:
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self.callback: Callable[[], object] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class StandingLoop:
+    """The running loop, but that its time stands still until a test moves it: however busy the machine is, nothing is
+    too late but what the test says."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._now = self._loop.time()
+        self._order = itertools.count()
+        self._timers: list[tuple[float, int, _Timer]] = []
+
+    @property
+    def as_loop(self) -> asyncio.AbstractEventLoop:
+        return cast("asyncio.AbstractEventLoop", self)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def time(self) -> float:
+        return self._now
+
+    def call_at(self, when: float, callback: Callable[..., object], *arguments: object) -> _Timer:
+        timer = _Timer(partial(callback, *arguments))
+        heapq.heappush(self._timers, (when, next(self._order), timer))
+        return timer
+
+    def call_later(self, seconds: float, callback: Callable[..., object], *arguments: object) -> _Timer:
+        return self.call_at(self._now + seconds, callback, *arguments)
+
+    def advance(self, seconds: float) -> None:
+        end = self._now + seconds
+        while self._timers and self._timers[0][0] <= end:
+            when, _, timer = heapq.heappop(self._timers)
+            self._now = max(self._now, when)
+            if timer.callback is not None:
+                timer.callback()
+        self._now = end
+
+    async def advance_until(self, condition: Callable[[], bool], *, most: float) -> None:
+        """Let time pass in small steps until something has happened, which fails after `most` seconds of it."""
+        end = self._now + most
+        while not condition():
+            assert self._now < end, f"it has not happened within {most} s"
+            self.advance(0.01)
+            # The other end learns of it by the kernel.
+            await asyncio.sleep(0.002)
+
+
+class StandingServer(Server):
+    """Whose connections live in a loop of standing time."""
+
+    def __init__(self, app: App, standing: StandingLoop, *, limits: Limits, shortcut: Shortcut | None) -> None:
+        super().__init__(app, host="127.0.0.1", port=0, limits=limits, shortcut=shortcut)
+        self._standing = standing
+
+    def _factory(self, state: State, _loop: asyncio.AbstractEventLoop) -> Callable[[], asyncio.Protocol]:
+        return super()._factory(state, self._standing.as_loop)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait in us for clients to take them."""
+        assert self._state is not None
+        return sum(connection.transport.get_write_buffer_size() for connection in self._state.connections)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is read from some client."""
+        assert self._state is not None
+        return any(connection.flow.read_paused for connection in self._state.connections)
+
+
 @dataclass(slots=True)
 class Net:
     """Starts servers and connects to them; ends both with the test."""
@@ -124,6 +206,12 @@ class Net:
 
     async def serve(self, app: App, *, limits: Limits = DEFAULT_LIMITS) -> Server:
         server = Server(app, host="127.0.0.1", port=0, limits=limits, shortcut=self.shortcut)
+        await server.start()
+        self.servers.append(server)
+        return server
+
+    async def serve_standing(self, app: App, standing: StandingLoop, *, limits: Limits) -> StandingServer:
+        server = StandingServer(app, standing, limits=limits, shortcut=self.shortcut)
         await server.start()
         self.servers.append(server)
         return server
@@ -143,6 +231,11 @@ class Net:
             await client.close()
         for server in self.servers:
             await server.finish(1.0)
+
+
+@pytest.fixture
+async def standing() -> StandingLoop:
+    return StandingLoop()
 
 
 def decline(_request: object) -> bool:

@@ -5,12 +5,12 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import pytest
-from tests.http.conftest import Client, Net
+from tests.http.conftest import Client, Net, StandingLoop
 from tests.served import PATIENCE_S, Listener, Running, running
 
 from hookbrook.http.auth import Principal
@@ -32,32 +32,11 @@ async def brook(tmp_path: Path) -> AsyncIterator[Running]:
         yield brook
 
 
-class Clock:
-    """The loop's time, as far as a lobby asks for it. It stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
-        self._calls: list[tuple[float, Callable[[], object]]] = []
-
-    def time(self) -> float:
-        return self._now
-
-    def call_at(self, when: float, callback: Callable[[], object]) -> None:
-        self._calls.append((when, callback))
-
-    def advance(self, seconds: float) -> None:
-        self._now += seconds
-        due = [callback for when, callback in self._calls if when <= self._now]
-        self._calls = [(when, callback) for when, callback in self._calls if when > self._now]
-        for callback in due:
-            callback()
-
-
 class House:
     """A lobby in front of a real socket; whoever has asked for something has a stream of `hello` from then on."""
 
     def __init__(self, *, limits: Limits = DEFAULT_LIMITS, max_known: int = MAX_KNOWN) -> None:
-        self.clock = Clock()
+        self.time = StandingLoop()
         self.state = State()
         #: Of each request that came.
         self.notes: list[dict[str, Any] | None] = []
@@ -66,7 +45,7 @@ class House:
             limits=limits,
             shortcut=self._open,
             ordinary=self._ordinary,
-            loop=cast("asyncio.AbstractEventLoop", self.clock),
+            loop=self.time.as_loop,
             max_known=max_known,
         )
         self._clients: list[Client] = []
@@ -151,14 +130,14 @@ async def test_those_who_say_nothing_are_closed_each_in_its_time_and_the_others_
         talker = await house.connect()
         await talker.send(REQUEST)
         assert (await talker.response(to_head=True)).status == 200
-        house.clock.advance(6.0)
+        house.time.advance(6.0)
         second = await house.connect()
-        house.clock.advance(3.0)
+        house.time.advance(3.0)
         assert len(house.state.connections) == 2
-        house.clock.advance(1.0)
+        house.time.advance(1.0)
         assert await first.until_closed() == b""
         assert len(house.state.connections) == 1
-        house.clock.advance(6.0)
+        house.time.advance(6.0)
         assert await second.until_closed() == b""
         await talker.reader.readexactly(len(b"5\r\nhello\r\n"))
         assert not talker.reader.at_eof()

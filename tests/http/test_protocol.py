@@ -15,7 +15,7 @@ from hookbrook.http.limits import Limits
 from hookbrook.http.problems import App, Receive, Scope, Send
 
 if TYPE_CHECKING:
-    from tests.http.conftest import Net
+    from tests.http.conftest import Net, StandingLoop
 
 Eventually = Callable[[Callable[[], bool]], Awaitable[None]]
 
@@ -280,7 +280,9 @@ async def test_a_malformed_request_waits_for_the_answer_before_it(net: "Net") ->
     assert await client.until_closed() == CLOSED
 
 
-async def test_a_body_that_turns_out_malformed_is_refused_and_the_application_told(net: "Net") -> None:
+async def test_a_body_that_turns_out_malformed_is_refused_and_the_application_told(
+    net: "Net", eventually: Eventually
+) -> None:
     received: list[str] = []
 
     async def read(scope: Scope, receive: Receive, send: Send) -> None:
@@ -290,7 +292,7 @@ async def test_a_body_that_turns_out_malformed_is_refused_and_the_application_to
 
     client = await net.connect(await net.serve(read))
     await client.send(POST + CHUNKED + b"\r\n\r\n1\r\na\r\n")
-    await asyncio.sleep(0.05)
+    await eventually(lambda: bool(received))
     await client.send(b"zz\r\n")
     assert (await client.response()).status == 400
     assert await client.until_closed() == CLOSED
@@ -413,24 +415,34 @@ async def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(
         await eventually(ended.is_set)
 
 
-async def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(net: "Net") -> None:
-    size = 2_000_000
+async def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(
+    net: "Net", standing: "StandingLoop", eventually: Eventually
+) -> None:
+    size = 8_000_000
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
         await answer(send, bytes(size))
 
-    server = await net.serve(app, limits=Limits(stalled_s=0.3))
+    server = await net.serve_standing(app, standing, limits=Limits(stalled_s=1.0))
     loop = asyncio.get_running_loop()
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         client.setblocking(False)
         await loop.sock_connect(client, ("127.0.0.1", server.port))
         await loop.sock_sendall(client, b"GET /x HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
-        read = 0
+        await eventually(lambda: server.unsent > 0)
+        read = looks = 0
+        while unsent := server.unsent:
+            while server.unsent == unsent:
+                read += len(await loop.sock_recv(client, 64 * 1024))
+                await asyncio.sleep(0)
+            # It has taken something since the last look, each of which comes a second after the one before.
+            standing.advance(1.0)
+            looks += 1
         while piece := await loop.sock_recv(client, 64 * 1024):
             read += len(piece)
-            await asyncio.sleep(0.02)
     assert read > size
+    assert looks > 3
 
 
 # ---- time
@@ -443,19 +455,27 @@ async def test_a_connection_that_never_says_a_word_is_closed_without_one(net: "N
     assert await client.until_closed() == CLOSED
 
 
-async def test_an_idle_connection_is_closed_after_its_time(net: "Net", echo: App) -> None:
-    client = await net.connect(await net.serve(echo, limits=HURRY))
+async def test_an_idle_connection_is_closed_after_its_time(net: "Net", echo: App, standing: "StandingLoop") -> None:
+    server = await net.serve_standing(echo, standing, limits=Limits(head_s=1.0, keep_alive_s=30.0))
+    client = await net.connect(server)
     await client.send(GET)
     assert (await client.response()).header("connection") is None
+    standing.advance(29.0)
+    await client.send(GET)
+    assert (await client.response()).header("connection") is None
+    standing.advance(30.0)
     assert await client.until_closed() == CLOSED
 
 
-async def test_a_kept_alive_connection_is_not_closed_before_its_time(net: "Net", echo: App) -> None:
-    client = await net.connect(await net.serve(echo, limits=Limits(head_s=0.1, keep_alive_s=30.0)))
+async def test_a_kept_alive_connection_is_not_closed_before_its_time(
+    net: "Net", echo: App, standing: "StandingLoop"
+) -> None:
+    server = await net.serve_standing(echo, standing, limits=Limits(head_s=1.0, keep_alive_s=30.0))
+    client = await net.connect(server)
     for _ in range(4):
         await client.send(GET)
         assert (await client.response()).status == 200
-        await asyncio.sleep(0.08)
+        standing.advance(29.0)
 
 
 async def test_a_slow_head_is_408_however_lively_it_trickles(net: "Net", echo: App) -> None:
@@ -472,11 +492,15 @@ async def test_a_slow_head_is_408_however_lively_it_trickles(net: "Net", echo: A
     assert await client.until_closed() == CLOSED
 
 
-async def test_a_slow_head_on_a_kept_alive_connection_is_408_too(net: "Net", echo: App) -> None:
-    client = await net.connect(await net.serve(echo, limits=Limits(head_s=0.2, keep_alive_s=30.0)))
+async def test_a_slow_head_on_a_kept_alive_connection_is_408_too(
+    net: "Net", echo: App, standing: "StandingLoop"
+) -> None:
+    server = await net.serve_standing(echo, standing, limits=Limits(head_s=1.0, keep_alive_s=30.0))
+    client = await net.connect(server)
     await client.send(GET)
     assert (await client.response()).status == 200
     await client.send(b"GET /")
+    await standing.advance_until(client.has_answer, most=20.0)
     assert (await client.response()).status == 408
 
 
@@ -505,13 +529,32 @@ async def test_a_body_that_trickles_below_the_rate_is_408(net: "Net", echo: App)
     assert await client.until_closed() == CLOSED
 
 
-async def test_a_body_above_the_rate_may_take_its_time(net: "Net", echo: App) -> None:
-    client = await net.connect(await net.serve(echo, limits=HURRY))
+class Reading:
+    """Reads the body as it comes, and answers with its size."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        more = True
+        while more:
+            message = await receive()
+            self.size += len(message["body"])
+            more = message["more_body"]
+        await answer(send, b"%d" % self.size)
+
+
+async def test_a_body_above_the_rate_may_take_its_time(
+    net: "Net", standing: "StandingLoop", eventually: Eventually
+) -> None:
+    app = Reading()
+    client = await net.connect(await net.serve_standing(app, standing, limits=HURRY))
     await client.send(POST + b"Content-Length: 4000\r\n\r\n")
-    for _ in range(40):
+    for count in range(1, 41):
         await client.send(b"a" * 100)
-        await asyncio.sleep(0.015)
-    assert len((await client.response()).json()["body"]) == 4000
+        await eventually(lambda sent=100 * count: app.size == sent)  # type: ignore[misc]
+        standing.advance(0.095)
+    assert (await client.response()).body == b"4000"
 
 
 async def test_a_body_that_stalls_after_a_burst_is_408(net: "Net", echo: App) -> None:
@@ -520,14 +563,18 @@ async def test_a_body_that_stalls_after_a_burst_is_408(net: "Net", echo: App) ->
     assert (await client.response()).status == 408
 
 
-async def test_an_ndjson_body_may_trickle_as_long_as_it_goes_on(net: "Net", echo: App) -> None:
-    client = await net.connect(await net.serve(echo, limits=HURRY))
+async def test_an_ndjson_body_may_trickle_as_long_as_it_goes_on(
+    net: "Net", standing: "StandingLoop", eventually: Eventually
+) -> None:
+    app = Reading()
+    client = await net.connect(await net.serve_standing(app, standing, limits=HURRY))
     await client.send(POST + b"Content-Type: application/x-NDJSON; charset=utf-8\r\n" + CHUNKED + b"\r\n\r\n")
-    for _ in range(10):
+    for count in range(1, 11):
         await client.send(b"1\r\n1\r\n")
-        await asyncio.sleep(0.1)
+        await eventually(lambda sent=count: app.size == sent)  # type: ignore[misc]
+        standing.advance(0.39)
     await client.send(b"0\r\n\r\n")
-    assert (await client.response()).json()["body"] == "1" * 10
+    assert (await client.response()).body == b"10"
 
 
 async def test_an_ndjson_body_that_falls_silent_is_408(net: "Net", echo: App) -> None:
@@ -536,41 +583,57 @@ async def test_an_ndjson_body_that_falls_silent_is_408(net: "Net", echo: App) ->
     assert (await client.response()).status == 408
 
 
-async def test_a_client_is_not_blamed_while_we_do_not_read(net: "Net") -> None:
-    async def sleepy(scope: Scope, receive: Receive, send: Send) -> None:
-        size = len((await receive())["body"])
-        await asyncio.sleep(1.0)
-        more = True
-        while more:
-            message = await receive()
-            size += len(message["body"])
-            more = message["more_body"]
-        await answer(send, b"%d" % size)
+class Sleepy:
+    """Sleeps until it is woken, once a first piece of body has come if it is to wait for one, and then reads."""
 
-    client = await net.connect(await net.serve(sleepy, limits=HURRY))
-    body = b"a" * 6_000_000
-    client.writer.write(with_length(body))
+    def __init__(self, *, first: bool = False) -> None:
+        self._first = first
+        self.sleeps = asyncio.Event()
+        self.wake = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        size = len((await receive())["body"]) if self._first else 0
+        self.sleeps.set()
+        await self.wake.wait()
+        reading = Reading()
+        reading.size = size
+        await reading(scope, receive, send)
+
+
+async def test_a_client_is_not_blamed_while_we_do_not_read(
+    net: "Net", standing: "StandingLoop", eventually: Eventually
+) -> None:
+    app = Sleepy(first=True)
+    server = await net.serve_standing(app, standing, limits=HURRY)
+    client = await net.connect(server)
+    client.writer.write(with_length(b"a" * 6_000_000))
+    await app.sleeps.wait()
+    await eventually(lambda: server.is_paused)
+    standing.advance(5.0)
+    app.wake.set()
     assert (await client.response()).body == b"6000000"
 
 
-async def test_a_client_is_not_blamed_while_it_waits_for_100_continue(net: "Net") -> None:
-    async def sleepy(scope: Scope, receive: Receive, send: Send) -> None:
-        await asyncio.sleep(0.8)
-        await answer(send, (await receive())["body"])
-
-    client = await net.connect(await net.serve(sleepy, limits=HURRY))
+async def test_a_client_is_not_blamed_while_it_waits_for_100_continue(net: "Net", standing: "StandingLoop") -> None:
+    app = Sleepy()
+    client = await net.connect(await net.serve_standing(app, standing, limits=HURRY))
     await client.send(POST + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+    await app.sleeps.wait()
+    standing.advance(5.0)
+    app.wake.set()
     assert (await client.response()).status == 100
     await client.send(b"hi")
-    assert (await client.response()).body == b"hi"
+    assert (await client.response()).body == b"2"
 
 
-async def test_a_slow_application_is_not_timed_out(net: "Net") -> None:
-    async def sleepy(scope: Scope, receive: Receive, send: Send) -> None:
-        await asyncio.sleep(1.0)
-        await answer(send, b"at last")
-
-    assert (await net.ask(await net.serve(sleepy, limits=HURRY), GET)).body == b"at last"
+async def test_a_slow_application_is_not_timed_out(net: "Net", standing: "StandingLoop") -> None:
+    app = Sleepy()
+    client = await net.connect(await net.serve_standing(app, standing, limits=HURRY))
+    await client.send(GET)
+    await app.sleeps.wait()
+    standing.advance(60.0)
+    app.wake.set()
+    assert (await client.response()).body == b"0"
 
 
 # ---- responses

@@ -156,12 +156,15 @@ async def test_a_kept_alive_connection_without_a_request_is_closed_at_the_end(ne
         await server.finish(60)
 
 
-async def test_a_request_whose_head_is_under_way_at_the_end_is_answered_and_the_last(net: "Net", echo: App) -> None:
+async def test_a_request_whose_head_is_under_way_at_the_end_is_answered_and_the_last(
+    net: "Net", echo: App, eventually: Eventually
+) -> None:
     server = await net.serve(echo)
     client = await net.connect(server)
-    await client.send(GET[:-2])
-    await client.send(b"X: y")
-    await asyncio.sleep(0.05)
+    await client.send(GET[:-2] + b"X: y")
+    state = server._state
+    assert state is not None
+    await eventually(lambda: any(getattr(each, "url", b"") for each in state.connections))
     server.stop_accepting()
     await client.send(b"\r\n\r\n")
     response = await client.response()
