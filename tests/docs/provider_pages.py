@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from hookbrook.inbound.place import Place
+from hookbrook.inbound.place import JoinedPlace, Place
 from hookbrook.inbound.providers import load
 from hookbrook.inbound.recipe import Certificate, Challenge, Condition, Hmac, Jwt, PublicKey, Row, Token, Unsigned
 from hookbrook.inbound.sample import load as load_samples
@@ -150,7 +150,8 @@ def _signed(row: Row) -> Iterator[str]:
             if recipe.url_claim:
                 what = "the SHA-256 of the public URL" if recipe.url_hashed else "the public URL"
                 yield f"Its claim `{recipe.url_claim}` is {what}."
-            yield f"It is judged by `exp` and `nbf` as of its arrival; clocks may differ by {recipe.leeway_s} s."
+            aged = f", and by `iat`, which may be {span(recipe.past_s)} old" if recipe.past_s is not None else ""
+            yield f"It is judged by `exp` and `nbf` as of its arrival{aged}; clocks may differ by {recipe.leeway_s} s."
         case Certificate() as recipe:
             hosts = ", ".join(f"`{host}`" for host in recipe.hosts)
             yield f"Named fields of the body, by a certificate that is fetched from {hosts} and from nowhere else."
@@ -219,6 +220,8 @@ def _stripped(prefix: str) -> str:
 
 
 def _place(place: Place) -> str:
+    if isinstance(place, JoinedPlace):
+        return " with ".join(map(_place, place.places))
     words = str(place)
     for start in ("the body's ", "the query parameter ", "the form field "):
         if words.startswith(start):
@@ -273,7 +276,7 @@ def _repeats(row: Row) -> Iterator[str]:
     if row.deadline_s is not None:
         yield f"It waits {span(row.deadline_s)} for an answer. Hookbrook answers once the webhook is on the disk."
     if row.retries:
-        yield f"It tries again: {row.retries}."
+        yield f"Its retries: {row.retries}."
     if row.dedupe:
         places = ", else ".join(_place(place) for place in row.dedupe)
         known = f"A repeat is known by {places}"

@@ -43,6 +43,16 @@ def test_they_are_written_and_what_belongs_to_no_row_is_removed(tmp_path: Path) 
     assert provider_pages(tmp_path) == []
 
 
+def test_an_id_of_several_parts_names_each_of_them() -> None:
+    text = pages()["mandrill.md"]
+    assert "by the body's `_id` with the body's `event` with the body's `ts`, for" in text
+
+
+def test_the_age_of_a_token_is_told_where_it_is_judged() -> None:
+    assert "`iat`, which may be 5 minutes old" in pages()["vonage.md"]
+    assert "`iat`" not in pages()["livekit.md"]
+
+
 def test_the_index_counts_those_that_are_judged() -> None:
     text = pages()["index.md"]
     assert f"knows {len(ROWS)} providers" in text

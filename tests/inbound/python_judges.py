@@ -264,12 +264,15 @@ PYTHON_JUDGES = [
     Judge(provider="svix", name="svix (PyPI)", sign=_svix_signs, accepts=_svix, stale_s=400),
     Judge(provider="resend", name="svix (PyPI), the same scheme", sign=_svix_signs, accepts=_svix, stale_s=400),
     Judge(provider="clerk", name="svix (PyPI), the same scheme", sign=_svix_signs, accepts=_svix, stale_s=400),
-    Judge(
-        provider="openai",
-        name="standardwebhooks (PyPI), the same scheme",
-        sign=_standard_signs,
-        accepts=_standard,
-        stale_s=400,
+    *(
+        Judge(
+            provider=provider,
+            name="standardwebhooks (PyPI), the same scheme",
+            sign=_standard_signs,
+            accepts=_standard,
+            stale_s=400,
+        )
+        for provider in ("openai", "gitlab-signed")
     ),
     Judge(
         provider="adyen",

@@ -33,6 +33,7 @@ def test_every_provider_of_ours_says_where_its_facts_are_from() -> None:
         if row.id != "none":
             assert row.source_url.startswith("https://"), row.id
             assert row.checked_on is not None, row.id
+        assert row.setup, row.id
 
 
 #: Rows of a provider for which no third-party code was found that is small enough to be tested with.
