@@ -55,9 +55,11 @@ def test_a_record_says_of_a_request_what_it_was(
     pairs: list[tuple[bytes, bytes]], text: str, address: str | None
 ) -> None:
     judged = judgement(verified=True, reason="verified", covers=("body",), provider="github")
+    private = frozenset([b"cookie"])
+    assert headers_json(pairs, private, dict(pairs)) == headers_json(pairs, private)
     written = record(
         ("POST", text, text),
-        headers_json(pairs, frozenset([b"cookie"])),
+        headers_json(pairs, private),
         address=address,
         received_at="t",
         judged=judged,

@@ -11,7 +11,7 @@ them say which one that is.
 
 import binascii
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import Final
@@ -115,8 +115,10 @@ def record(
         headers: from `headers_json`.
         judged: from `judgement`.
     """
-    rest = b',"address":%b,"received_at":"%b",' % (_encode(address), received_at.encode())
-    return b"".join((_beginning(line), headers, rest, judged))
+    address_json, moment = _encode(address), received_at.encode()
+    return b"".join(
+        (_beginning(line), headers, b',"address":', address_json, b',"received_at":"', moment, b'",', judged)
+    )
 
 
 @lru_cache(MAX_KNOWN)
@@ -129,10 +131,18 @@ def judgement(*, verified: bool, reason: str, covers: Sequence[str], provider: s
     return _encode({"verified": verified, "reason": reason, "covers": covers, "provider": provider})[1:]
 
 
-def headers_json(headers: Sequence[tuple[bytes, bytes]], private: AbstractSet[bytes]) -> bytes:
-    """Names and values as `Request.headers` has them, in JSON; the values of `private` names (in lower case) hidden."""
+def headers_json(
+    headers: Sequence[tuple[bytes, bytes]], private: AbstractSet[bytes], names: Iterable[bytes] = ()
+) -> bytes:
+    """Names and values as `Request.headers` has them, in JSON; the values of `private` names (in lower case) hidden.
+
+    Args:
+        names: of the headers, if somebody has them already.
+    """
     # Whatever the server has made of the names: a credential must not be kept because one is in upper case.
-    if private.isdisjoint([name.lower() for name, _ in headers]):
+    if not b"".join(names).islower():
+        names = [name.lower() for name, _ in headers]
+    if private.isdisjoint(names):
         # Nearly always each byte is its own JSON, and all of them together cost less than two strings of each header.
         text = b'"],["'.join(map(b'","'.join, headers))
         if len(text.translate(None, _PLAIN)) == 4 * len(headers) - 2:

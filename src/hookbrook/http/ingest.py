@@ -64,8 +64,10 @@ HINTS: Final[Mapping[Reason, str]] = {
 
 #: In a scope: the request is one of our own (`api_trigger`), which comes from no network.
 OURS: Final = "hookbrook.ours"
-#: In a scope: what `Ingest.single` has found about its request.
+#: In a scope: what `Ingest.single` has found about its request, if it is no single event.
 _FOUND: Final = "hookbrook.found"
+#: In a scope: the source that it was found to be an event of.
+_INTAKE: Final = "hookbrook.intake"
 _ALLOW: Final = {"Allow": METHODS}
 #: The answers to probes, by method. Where a challenge was asked and not met, this is none of the answers to it.
 _PROBED: Final[Mapping[str, Reply]] = {
@@ -102,6 +104,7 @@ class Ingest:
         self._certificates = Certificates(fetch, gateway.clock)
         #: What we call ourselves if nobody says how providers do.
         self._base = gateway.settings.base_url
+        self._inline_bytes = min(INLINE_BYTES, gateway.settings.max_webhook_bytes)
         #: By the source's name; an entry is good for the very record that it was made of.
         self._intakes: dict[str, Intake] = {}
         self._decoys = Decoys(gateway.providers.values(), gateway.random)
@@ -126,24 +129,25 @@ class Ingest:
     def single(self, scope: Scope, body: bytes) -> NewEvent | None:
         """The event of a webhook that has arrived whole, is verified, and is one; None for any other.
 
-        What was found about it is left in the scope, for `receipt` or for the ordinary way, which need not look again.
-        Raises what the door raises.
+        What was found about another is left in the scope for the ordinary way, which need not look again. Raises what
+        the door raises.
         """
         arrived = self._gateway.clock()
-        limit = min(INLINE_BYTES, self._gateway.settings.max_webhook_bytes)
-        intake = self._intake(_source_name(scope)) if len(body) <= limit else None
+        intake = self._intake(_source_name(scope)) if len(body) <= self._inline_bytes else None
         if intake is None or intake.needs_certificate:
             return None
         request, arrival = self._received(intake, scope, body, arrived)
         judged = intake.judge(request, arrival, None)
+        if judged.verdict.ok and judged.events and not judged.batch and not intake.answers_nothing:
+            # And not what was found: hundreds of requests wait for a commit, and what is free at once is used again.
+            scope[_INTAKE] = intake
+            return judged.events[0]
         scope[_FOUND] = _Found(intake=intake, request=request, arrival=arrival, judged=judged)
-        is_single = judged.verdict.ok and judged.reply is None and not judged.batch and not intake.answers_nothing
-        return judged.events[0] if is_single and judged.events else None
+        return None
 
     def receipt(self, scope: Scope, appended: Appended) -> tuple[int, bytes, bytes]:
         """Status, header lines and body of the answer, once the event of `single` is durable."""
-        found: _Found = scope[_FOUND]
-        intake = found.intake
+        intake: Intake = scope[_INTAKE]
         self._gateway.tally.count(intake.source.id, "duplicate" if appended.duplicate else "accepted")
         reply = acknowledge(intake.row)
         if reply is None:

@@ -5,6 +5,7 @@ large one.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
@@ -83,6 +84,9 @@ class Intake:
         self._dedupe = _template(source.dedupe, MISSING)
         seconds = row.dedupe_window_s if source.dedupe_window_s is None else source.dedupe_window_s
         self._window_us = round(seconds * 1_000_000)
+        self.needs_certificate = isinstance(row.verify, Certificate)
+        #: Whether its provider wants a 204, which has no length.
+        self.answers_nothing = row.acknowledge is not None and row.acknowledge.status == 204
         #: Whether the address by which the provider knows us is a part of what it signs.
         self.needs_url = "url" in row.covers
         #: Names of the body's members that are looked at on the way in; None: all of it.
@@ -93,15 +97,6 @@ class Intake:
         """Where the certificate lies that the request names, if its provider signs by one."""
         recipe = self.row.verify
         return address(recipe, self.source.secrets, request) if isinstance(recipe, Certificate) else None
-
-    @property
-    def needs_certificate(self) -> bool:
-        return isinstance(self.row.verify, Certificate)
-
-    @property
-    def answers_nothing(self) -> bool:
-        """Whether its provider wants a 204, which has no length."""
-        return self.row.acknowledge is not None and self.row.acknowledge.status == 204
 
     def judge(self, request: Request, arrival: Arrival, certificate: bytes | None) -> Judged:
         row, source = self.row, self.source
@@ -146,7 +141,7 @@ class Intake:
         self, request: Request, verdict: Verdict, arrival: Arrival, record: bytes, id_: str, type_: str
     ) -> NewEvent:
         source = self.source
-        content_type = _content_type(request)
+        label = _label_of(request)
         if self._type is not None:
             type_ = self._type.name_for(request)
         if not verdict.ok:
@@ -163,8 +158,8 @@ class Intake:
             tenant=source.tenant,
             source=source.name,
             time=arrival.at,
-            content_type=content_type,
-            kind=_kind(content_type, request),
+            content_type=label.text,
+            kind=_kind(label, request),
             data=request.body,
             request=record,
             scope=source.id if verdict.ok else f"{source.id}:unverified",
@@ -180,7 +175,7 @@ class Intake:
             query = HIDDEN
         return received.record(
             (request.method, arrival.path, query),
-            received.headers_json(request.headers, self._private),
+            received.headers_json(request.headers, self._private, request.distinct),
             address=arrival.address,
             received_at=_moment(arrival.at),
             judged=self._judged if verdict.ok else self._judgement(verdict.reason, ()),
@@ -230,26 +225,36 @@ def _private(row: Row) -> tuple[frozenset[bytes], frozenset[str]]:
     )
 
 
-def _content_type(request: Request) -> str:
+@dataclass(frozen=True, slots=True)
+class _Label:
+    """A content type, and whether it stands for JSON."""
+
+    text: str
+    is_json: bool
+
+
+_JSON: Final = _Label(JSON_TYPE, is_json=True)
+_BINARY: Final = _Label(BINARY_TYPE, is_json=False)
+
+
+def _label_of(request: Request) -> _Label:
     """The label as received, if it is one; unlabelled bytes are looked at."""
     values = request.header(b"content-type")
-    return (_label(values[0]) if values else "") or (JSON_TYPE if is_json(request.body) else BINARY_TYPE)
+    return (_label(values[0]) if values else None) or (_JSON if is_json(request.body) else _BINARY)
 
 
 @lru_cache(MAX_LABELS)
-def _label(value: bytes) -> str:
-    """A content type as text; empty if it is none."""
+def _label(value: bytes) -> _Label | None:
     text = value.decode("latin-1")
-    return text if len(text) <= MAX_CONTENT_TYPE_LENGTH and text.isascii() and text.isprintable() else ""
+    if not text or len(text) > MAX_CONTENT_TYPE_LENGTH or not (text.isascii() and text.isprintable()):
+        return None
+    return _Label(text, is_json_type(text))
 
 
-_is_json_label = lru_cache(MAX_LABELS)(is_json_type)
-
-
-def _kind(content_type: str, request: Request) -> Kind:
+def _kind(label: _Label, request: Request) -> Kind:
     """As `core.event.kind_of`; a body that was already walked over from end to end is not walked over again."""
     if not is_utf8(request.body):
         return "binary"
-    if _is_json_label(content_type) and (request.is_walked or is_json(request.body)):
+    if label.is_json and (request.is_walked or is_json(request.body)):
         return "json"
     return "text"

@@ -4,7 +4,7 @@ import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, ClassVar, Generic, TypeVar, overload
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -78,6 +78,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     #: Members of the body that will be asked for; None: not known, or all of it.
     members: frozenset[str] | None = None
 
+    #: Whether the body was read from end to end and found to be a JSON object; False says nothing.
+    is_walked: ClassVar[bool] = False
+
     def header(self, name: bytes) -> Sequence[bytes]:
         """The values of every header of this name (in lower case), in order, without white space around them."""
         if distinct := self.distinct:
@@ -106,12 +109,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             repeated.setdefault(name.lower(), []).append(value.strip())
         return repeated
 
-    @_once
+    @property
     def inflated(self) -> bytes:
         """The body without its content coding, for whoever reads it; what is kept and signed is the body as it is.
 
         The body itself if it has no coding that we know, or inflates to more than `MAX_INFLATED`.
         """
+        return self._inflated if self.header(b"content-encoding") else self.body
+
+    @_once
+    def _inflated(self) -> bytes:
         codings = self.header(b"content-encoding")
         return _inflate(self.body) if codings and codings[0].lower() in _CODINGS else self.body
 
@@ -140,15 +147,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         body = self.inflated
         read = _members_apart if _is_crowded(body) else _members_of
         try:
-            return read(self.members)(body)
+            found = read(self.members)(body)
         except (ValueError, RecursionError):
             return self.json
-
-    @property
-    def is_walked(self) -> bool:
-        """Whether the body was read from end to end and found to be a JSON object; False says nothing."""
-        excerpt = self.__dict__.get("_excerpt")
-        return excerpt is not None and "json" not in self.__dict__ and self.inflated is self.body and bool(self.members)
+        if body is self.body:
+            self.__dict__["is_walked"] = True
+        return found
 
     @_once
     def query_fields(self) -> Mapping[str, list[str]]:

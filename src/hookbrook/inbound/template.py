@@ -133,42 +133,48 @@ class Template:
 def _finder(part: str | _Path, missing: str) -> _Finder:
     if isinstance(part, str):
         return lambda _request: part
-    find = _FINDERS[part.names[0]](part.names[1:])
-    if part.dotted:
-        return lambda request: (text := find(request)) and f".{text}"
-    return lambda request: find(request) or missing
+    before, otherwise = (".", "") if part.dotted else ("", missing)
+    return _FINDERS[part.names[0]](part.names[1:], before, otherwise)
 
 
-def _body_finder(names: tuple[str, ...]) -> _Finder:
+def _body_finder(names: tuple[str, ...], before: str, otherwise: str) -> _Finder:
     member, rest = names[0], names[1:]
     members = frozenset((member,))
 
     def find(request: Request) -> str:
-        body = request.body_with(members)
+        body = request.json_with(member)
+        if body is None:
+            body = request.body_with(members)  # it may be a form
         value = body.get(member) if isinstance(body, dict) else None
-        return "" if value is None else _text(_follow(value, rest))
+        text = "" if value is None else _text(_follow(value, rest))
+        return before + text if text else otherwise
 
     return find
 
 
-def _query_finder(names: tuple[str, ...]) -> _Finder:
-    return lambda request: _text(_follow(request.query_texts, names))
+def _query_finder(names: tuple[str, ...], before: str, otherwise: str) -> _Finder:
+    def find(request: Request) -> str:
+        text = _text(_follow(request.query_texts, names))
+        return before + text if text else otherwise
+
+    return find
 
 
-def _header_finder(names: tuple[str, ...]) -> _Finder:
+def _header_finder(names: tuple[str, ...], before: str, otherwise: str) -> _Finder:
     key = names[0].encode("utf-8", "replace")
     if key in PRIVATE_HEADERS or len(names) > 1:
-        return lambda _request: ""
+        return lambda _request: otherwise
 
     def find(request: Request) -> str:
         value = request.distinct.get(key)
-        return request.header_text(key) if value is None else value.strip().decode("latin-1")
+        text = request.header_text(key) if value is None else value.strip().decode("latin-1")
+        return before + text if text else otherwise
 
     return find
 
 
-#: By kind of path: finds the text of what the names below it lead to, or an empty one if there is none.
-_FINDERS: Mapping[str, Callable[[tuple[str, ...]], _Finder]] = {
+#: By kind of path: finds the text of what the names below it lead to, with what stands before it; or else the other.
+_FINDERS: Mapping[str, Callable[[tuple[str, ...], str, str], _Finder]] = {
     "body": _body_finder,
     "query": _query_finder,
     "headers": _header_finder,

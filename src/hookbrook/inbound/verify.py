@@ -4,10 +4,12 @@ The sentence for the caller names what is missing or out of time, which an hones
 anyway; that a signature does not match is all it says of the rest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import sha256
 
 from hookbrook.inbound.certificate import prove_certificate
+from hookbrook.inbound.place import HeaderPlace
 from hookbrook.inbound.proof import compile_proof
 from hookbrook.inbound.recipe import Certificate, Row, Unsigned
 from hookbrook.inbound.request import Request
@@ -21,7 +23,7 @@ MAX_DEDUPE_ID_LENGTH = 200
 class Verifier:
     """The judge of one source: a row and its secrets, worked out once and asked for every request."""
 
-    __slots__ = ("_prove", "_row", "_secrets", "reason")
+    __slots__ = ("_covers", "_id_of", "_prove", "_row", "_secrets", "_type_of", "reason")
 
     def __init__(self, row: Row, secrets: Sequence[str]) -> None:
         self._row = row
@@ -29,6 +31,9 @@ class Verifier:
         #: Of each verdict that is good.
         self.reason = Reason.UNVERIFIED if isinstance(row.verify, Unsigned) else Reason.VERIFIED
         self._prove = None if isinstance(row.verify, Certificate) else compile_proof(row, secrets)
+        self._id_of = _id_finder(row)
+        self._type_of = row.type.name_for
+        self._covers = row.covers
 
     def prove(self, request: Request, now: float, certificate: bytes | None = None) -> Proof:
         """The proof alone, without a look at what the event is called; raises `Refusal`."""
@@ -39,7 +44,6 @@ class Verifier:
 
     def verify(self, request: Request, *, now: float, certificate: bytes | None = None) -> Verdict:
         """As `verify` below."""
-        row = self._row
         try:
             proof = self.prove(request, now, certificate) if self._prove is None else self._prove(request, now)
         except Refusal as refusal:
@@ -47,10 +51,10 @@ class Verifier:
         return Verdict(
             ok=True,
             reason=self.reason,
-            dedupe_id=dedupe_id(row, request) if proof.id is None else shown_id(proof.id.encode("utf-8", "replace")),
-            event_type=row.type.name_for(request),
+            dedupe_id=self._id_of(request) if proof.id is None else shown_id(proof.id.encode("utf-8", "replace")),
+            event_type=self._type_of(request),
             timestamp=proof.timestamp,
-            covers=row.covers,
+            covers=self._covers,
             matched_secret=proof.secret,
         )
 
@@ -69,6 +73,20 @@ def dedupe_id(row: Row, request: Request) -> str:
     if len(values) != 1 or not values[0]:
         return f"sha256:{sha256(request.body).hexdigest()}"
     return shown_id(values[0])
+
+
+def _id_finder(row: Row) -> Callable[[Request], str]:
+    """`dedupe_id` of a row, with a short way to a header."""
+    place = row.dedupe[0] if row.dedupe else None
+    if not isinstance(place, HeaderPlace):
+        return partial(dedupe_id, row)
+    key = place.key
+
+    def find(request: Request) -> str:
+        value = request.distinct.get(key, b"").strip()
+        return shown_id(value) if value else dedupe_id(row, request)
+
+    return find
 
 
 def shown_id(value: bytes) -> str:
