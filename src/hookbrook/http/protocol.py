@@ -20,8 +20,9 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from hookbrook.errors import BadRequest, MethodNotAllowed, Problem, TooMany
 from hookbrook.http import accesslog
-from hookbrook.http.bare import Bare, new_parser
+from hookbrook.http.bare import new_parser
 from hookbrook.http.deadline import Deadline
+from hookbrook.http.ending import Ending, problem_of
 from hookbrook.http.exchange import HAND_OVER, RESPOND, Exchange, Shortcut, Taken, encode_problem, part_with
 from hookbrook.http.head import read_scope
 from hookbrook.http.limits import DEFAULT_LIMITS, Limits
@@ -37,10 +38,8 @@ CLIENT_CLOSED = 499
 #: Of a refused request that may be all URL.
 MAX_LOGGED_URL = 200
 
-log = logging.getLogger("hookbrook.http")
 
-
-class Protocol(Bare):
+class Protocol(Ending):
     """The connection's protocol; `functools.partial(Protocol, limits=…)` is what uvicorn's `Config(http=…)` takes."""
 
     cycle: Exchange  # type: ignore[assignment]  # ours in place of uvicorn's, unset before the first request
@@ -55,8 +54,7 @@ class Protocol(Bare):
         limits: Limits = DEFAULT_LIMITS,
         shortcut: Shortcut | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self.limits = limits
+        super().__init__(config, server_state, app_state, _loop, limits=limits)
         self._shortcut = shortcut
         #: The active request, until it is known whether its body came with its head.
         self._unstarted: Exchange | None = None
@@ -65,8 +63,6 @@ class Protocol(Bare):
         self.waiting: deque[Exchange] = deque()
         self._slice = limits.head_bytes
         self._phase = BETWEEN
-        self._deaf = False
-        self._lingering = False
         self._refusal: Problem | None = None
         self._upgrading = False
         # of the head that is arriving
@@ -77,8 +73,6 @@ class Protocol(Bare):
         self._pace: Pace | None = None
         self._quiet_bytes = 0
         self._deadline = Deadline(self.loop, self._too_late)
-        #: Cuts a client off that takes nothing of what waits for it.
-        self._stall: asyncio.TimerHandle | None = None
 
     @property
     def preamble(self) -> bytes:
@@ -145,36 +139,6 @@ class Protocol(Bare):
         elif self._phase == BETWEEN and not self._deaf:
             self._close()
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._watch_rest()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if not self.transport.is_closing():
-            self._unwatch()
-
-    def _close(self) -> None:
-        """Close once the client has taken what waits for it."""
-        self.transport.close()
-        self._watch_rest()
-
-    def _watch_rest(self) -> None:
-        if self._stall is None and (size := self.transport.get_write_buffer_size()):
-            self._stall = self.loop.call_later(self.limits.stalled_s, self._judge_rest, size)
-
-    def _judge_rest(self, before: int) -> None:
-        self._stall = None
-        if self.transport.get_write_buffer_size() >= before:
-            self.transport.abort()
-        else:
-            self._watch_rest()
-
-    def _unwatch(self) -> None:
-        if self._stall is not None:
-            self._stall.cancel()
-            self._stall = None
-
     # ---- the parser's side
 
     def _feed(self, data: bytes | memoryview) -> None:
@@ -184,7 +148,7 @@ class Protocol(Bare):
             self._parse(data)
         except httptools.HttpParserError as error:
             if not self._deaf:
-                self._refuse(_problem_of(error))
+                self._refuse(problem_of(error))
             return
         self._start_active()
         if self._phase != BETWEEN:
@@ -397,13 +361,6 @@ class Protocol(Bare):
             )
         self._linger()
 
-    def _linger(self) -> None:
-        """Say that nothing more will come, and throw away what does, until the client closes or time is up."""
-        self._deaf = self._lingering = True
-        self.flow.resume_reading()
-        self.transport.write_eof()
-        self._deadline.set(self.loop.time() + self.limits.linger_s)
-
     def _record(self, exchange: Exchange, status: int) -> None:
         if accesslog.access.isEnabledFor(logging.INFO):
             scope = exchange.scope
@@ -483,13 +440,3 @@ class Protocol(Bare):
             self._deadline.set(look_again)
         else:
             self._refuse(RequestTimeout("The body of the request arrives too slowly."))
-
-
-def _problem_of(error: httptools.HttpParserError) -> Problem:
-    cause = error.__context__
-    if isinstance(cause, Problem):
-        return cause
-    if cause is None or isinstance(cause, httptools.HttpParserError):
-        return BadRequest(f"The request is not valid HTTP/1.1: {cause or error}.")
-    log.error("reading a request failed", exc_info=cause)
-    return Problem()
