@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from tests.inbound import documented
 
 from hookbrook.errors import ConfigError, Invalid
 from hookbrook.inbound.providers import MAX_SECRETS, check_secrets, load
@@ -154,14 +155,31 @@ def test_good_secrets_pass() -> None:
         ("standard-webhooks", "whsec_Zoë", "not base64"),
         ("meta", "verify_token:", "it is empty"),
         ("livekit", "", "it is empty"),
+        ("discord", "00" * 31, "no public key of the kind ed25519"),
+        ("telnyx", "TUlHZk1BMEdDU3FHU0liM0RRRUJBUVVBQTRHTkFEQ0JpUUtCZ1FE", "no public key of the kind ed25519"),
+        ("sendgrid", documented.ed25519_public_base64("x"), "no public key of the kind ecdsa_p256"),
+        ("basic", "a-password-alone", "`name:password`"),
+        ("postmark", "a-password-alone", "`name:password`"),
     ],
 )
 def test_a_secret_that_the_scheme_cannot_use_is_named_and_not_shown(provider: str, secret: str, message: str) -> None:
     with pytest.raises(Invalid) as caught:
-        check_secrets(row(provider), [SECRET, secret])
-    assert [error.field for error in caught.value.errors] == ["secrets[1]"]
+        check_secrets(row(provider), [secret])
+    assert [error.field for error in caught.value.errors] == ["secrets[0]"]
     assert message in str(caught.value)
     assert not secret.removeprefix("whsec_").strip() or secret.removeprefix("whsec_").strip() not in str(caught.value)
+
+
+def test_the_secret_that_is_wrong_is_named_among_good_ones() -> None:
+    with pytest.raises(Invalid) as caught:
+        check_secrets(row("stripe"), [SECRET, "", SECRET])
+    assert [error.field for error in caught.value.errors] == ["secrets[1]"]
+
+
+def test_a_public_key_is_read_as_such() -> None:
+    check_secrets(row("discord"), [documented.ed25519_public_hex("x")])
+    check_secrets(row("telnyx"), [documented.ed25519_public_base64("x")])
+    check_secrets(row("sendgrid"), [documented.ec_public_base64("x")])
 
 
 def test_a_key_in_hex_is_read_as_such() -> None:

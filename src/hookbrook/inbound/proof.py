@@ -245,8 +245,8 @@ def _shown_token(recipe: Token, value: bytes) -> bytes:
 def _verifier(algorithm: str, key: bytes) -> _Holds:
     """A key that is none, or of another kind, holds for nothing."""
     try:
-        verify = _verifying(algorithm, key)
-    except (UnsupportedAlgorithm, ValueError):
+        verify = verifying(algorithm, key)
+    except ValueError:
         return lambda _signature, _message: False
 
     def holds(signature: bytes, message: bytes) -> bool:
@@ -259,13 +259,17 @@ def _verifier(algorithm: str, key: bytes) -> _Holds:
     return holds
 
 
-def _verifying(algorithm: str, key: bytes) -> Callable[[bytes, bytes], None]:
-    """Raises ValueError for a key that is none."""
-    if algorithm == "ed25519":
-        return ed25519.Ed25519PublicKey.from_public_bytes(key).verify
-    public = load_der_public_key(key)
+def verifying(algorithm: str, key: bytes) -> Callable[[bytes, bytes], None]:
+    """Takes signature and message, and raises if the one is not of the other; raises ValueError for a key that is
+    none."""
+    try:
+        if algorithm == "ed25519":
+            return ed25519.Ed25519PublicKey.from_public_bytes(key).verify
+        public = load_der_public_key(key)
+    except (UnsupportedAlgorithm, ValueError) as exc:
+        raise ValueError(f"it is no public key of the kind {algorithm}") from exc
     if algorithm == "ecdsa_p256" and isinstance(public, ec.EllipticCurvePublicKey):
         return lambda signature, message: public.verify(signature, message, ec.ECDSA(SHA256()))
     if algorithm == "rsa_sha256" and isinstance(public, rsa.RSAPublicKey):
         return lambda signature, message: public.verify(signature, message, padding.PKCS1v15(), SHA256())
-    raise ValueError(f"this is no key of {algorithm}")
+    raise ValueError(f"it is no public key of the kind {algorithm}")

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from hookbrook.errors import ConfigError, FieldError, Invalid
+from hookbrook.inbound.proof import verifying
 from hookbrook.inbound.recipe import VERIFY_TOKEN, Certificate, Hmac, Jwt, PublicKey, Row, Token, read_row
 
 #: Secrets of one source: each is one more HMAC over every request, and a rotation needs two.
@@ -86,10 +87,14 @@ def _secret_problem(row: Row, secret: str) -> str:
     if isinstance(row.verify, Certificate):
         return "" if secret.startswith("arn:") else "it is not the name of a topic (arn:…)"
     if isinstance(row.verify, Token):
+        if row.verify.encoding == "base64" and ":" not in secret:
+            return "it is not of the form `name:password`"
         return "" if secret else "it is empty"
     if isinstance(row.verify, Hmac | PublicKey | Jwt):
         try:
-            row.verify.key.decode(secret)
+            key = row.verify.key.decode(secret)
+            if isinstance(row.verify, PublicKey):
+                verifying(row.verify.algorithm, key)
         except ValueError as exc:
             return str(exc)
     return ""
