@@ -7,7 +7,7 @@ known, stops the start and is named; its value is never repeated, since it may b
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from ipaddress import ip_address
@@ -15,18 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
+from hookbrook.core import setting
 from hookbrook.core.addresses import Rule, parse_rules
-from hookbrook.core.channel import check_patterns
 from hookbrook.core.declared import nearest, read_endpoints, read_sources, read_types
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.eventtype import EventType
 from hookbrook.core.proxy import Proxy, parse_proxy
-from hookbrook.core.registration import check_public_url
 from hookbrook.core.retention import Rule as RetentionRule
 from hookbrook.core.retention import read_rules
 from hookbrook.core.source import Source
-from hookbrook.core.units import format_duration, format_size, parse_duration, parse_size
-from hookbrook.errors import ConfigError, Invalid
+from hookbrook.core.units import format_duration, format_size
+from hookbrook.errors import ConfigError
 
 if TYPE_CHECKING:
     from hookbrook.core.issuer import Issuer
@@ -39,136 +38,8 @@ _OTHERS = re.compile(r"HOOKBROOK_(?:CONFIG|URL|KEY|CHROMIUM|FIREFOX|NGINX|DEMO_[
 _KUBERNETES = re.compile(r"HOOKBROOK_(?:SERVICE_(?:HOST|PORT(?:_[A-Z0-9_]+)?)|PORT_[0-9]+_[A-Z_]+)\Z")
 _KUBERNETES_PORT = re.compile(r"(?:tcp|udp)://")
 
-#: Reads a value from text, or from what TOML or a flag made of it; raises ValueError with what is allowed.
-Reader = Callable[[object], Any]
 
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("must be a text that is not empty")
-    return value.strip()
-
-
-def _switch(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if not isinstance(value, str) or value.strip().lower() not in words:
-        raise ValueError("must be true or false")
-    return words[value.strip().lower()]
-
-
-def _number(low: int, high: int) -> Reader:
-    def read(value: object) -> int:
-        sentence = f"must be a whole number from {low} to {high}"
-        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,12}", value.strip()):
-            value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ValueError(sentence)
-        return value
-
-    return read
-
-
-def _size(low: int, high: int) -> Reader:
-    def read(value: object) -> int:
-        size = parse_size(str(value)) if _is_number_or_text(value) else -1
-        if not low <= size <= high:
-            raise ValueError(f"must be a size from {format_size(low)} to {format_size(high)}")
-        return size
-
-    return read
-
-
-def _duration(low: float, high: float) -> Reader:
-    def read(value: object) -> float:
-        seconds = parse_duration(str(value)) if _is_number_or_text(value) else -1.0
-        if not low <= seconds <= high:
-            raise ValueError(f"must be a duration from {format_duration(low)} to {format_duration(high)}")
-        return seconds
-
-    return read
-
-
-def _or_none(read: Reader) -> Reader:
-    return lambda value: None if isinstance(value, str) and value.strip().lower() == "none" else read(value)
-
-
-def _one_of(*words: str) -> Reader:
-    def read(value: object) -> str:
-        if not isinstance(value, str) or value.strip().lower() not in words:
-            raise ValueError(f"must be one of {', '.join(words)}")
-        return value.strip().lower()
-
-    return read
-
-
-def _words(value: object) -> tuple[str, ...]:
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
-        raise ValueError("must be a list of texts (separated by commas outside hookbrook.toml)")
-    return tuple(part.strip() for part in parts if part.strip())
-
-
-def _patterns(value: object) -> tuple[str, ...]:
-    words = _words(value)
-    _as_value_error(lambda: check_patterns("entry", words))
-    return words
-
-
-def _networks(value: object) -> tuple[str, ...]:
-    words = _words(value)
-    _as_value_error(lambda: parse_rules(words, "entry"))
-    return words
-
-
-def _host_names(value: object) -> tuple[str, ...]:
-    words = tuple(word.lower() for word in _words(value))
-    if any(re.search(r"[\s/@?#]", word) for word in words):
-        raise ValueError("must be host names such as hooks.example.com, without a scheme or path")
-    return words
-
-
-def _origins(value: object) -> tuple[str, ...]:
-    words = tuple(word.lower().removesuffix("/") for word in _words(value))
-    if not all(re.fullmatch(r"https?://[^\s/@?#]+", word) for word in words):
-        raise ValueError("must be origins such as https://app.example.com")
-    return words
-
-
-def _public_url(value: object) -> str:
-    text = _text(value)
-    _as_value_error(lambda: check_public_url("public_url", text))
-    return text.rstrip("/")
-
-
-def _proxy(value: object) -> str:
-    text = _text(value)
-    parse_proxy(text)
-    return text
-
-
-def _store(value: object) -> str:
-    text = _text(value)
-    if re.match(r"postgres(?:ql)?://", text):
-        raise ValueError("this release keeps its log in SQLite only; write sqlite:///hookbrook.db")
-    if not re.fullmatch(r"sqlite:///[^?#\0]+", text) or text.endswith("/") or ":memory:" in text:
-        raise ValueError("must be sqlite:///RELATIVE/PATH or sqlite:////ABSOLUTE/PATH")
-    return text
-
-
-def _is_number_or_text(value: object) -> bool:
-    return isinstance(value, str | int | float) and not isinstance(value, bool)
-
-
-def _as_value_error(check: Callable[[], object]) -> None:
-    try:
-        check()
-    except Invalid as invalid:
-        raise ValueError(invalid.errors[0].message) from invalid
-
-
-def _setting(default: Any, read: Reader, about: str, *, secret: bool = False) -> Any:
+def _setting(default: Any, read: setting.Reader, about: str, *, secret: bool = False) -> Any:
     return field(default=default, metadata={"read": read, "about": about}, repr=not secret)
 
 
@@ -176,104 +47,126 @@ def _setting(default: Any, read: Reader, about: str, *, secret: bool = False) ->
 class Settings:
     """Everything that can be set. Durations are seconds, sizes bytes."""
 
-    host: str = _setting("127.0.0.1", _text, "Address to listen on.")
-    port: int = _setting(4665, _number(0, 65535), "Port to listen on; 0 takes any free one.")
+    host: str = _setting("127.0.0.1", setting.text, "Address to listen on.")
+    port: int = _setting(4665, setting.number(0, 65535), "Port to listen on; 0 takes any free one.")
     store: str = _setting(
         "sqlite:///hookbrook.db",
-        _store,
+        setting.store,
         "Where the log is kept: `sqlite:///PATH`, relative to the working folder; a fourth slash makes it absolute.",
     )
-    dev: bool = _setting(False, _switch, "Open to everybody on this machine without a key; only on a loopback host.")
+    dev: bool = _setting(
+        False, setting.switch, "Open to everybody on this machine without a key; only on a loopback host."
+    )
     public_url: str | None = _setting(
-        None, _or_none(_public_url), "The address under which others reach this server, as providers are told it."
+        None,
+        setting.or_none(setting.public_url),
+        "The address under which others reach this server, as providers are told it.",
     )
     allowed_hosts: tuple[str, ...] = _setting(
-        (), _host_names, "Host names that requests may be addressed to, besides loopback and that of `public_url`."
+        (),
+        setting.host_names,
+        "Host names that requests may be addressed to, besides loopback and that of `public_url`.",
     )
     allowed_origins: tuple[str, ...] = _setting(
-        (), _origins, "Origins of web pages that may read streams and publish from a browser."
+        (), setting.origins, "Origins of web pages that may read streams and publish from a browser."
     )
     public_channels: tuple[str, ...] = _setting(
-        (), _patterns, "Channel patterns of the default tenant that may be read without a credential."
+        (), setting.patterns, "Channel patterns of the default tenant that may be read without a credential."
     )
     trusted_proxies: tuple[str, ...] = _setting(
-        (), _networks, "Networks of proxies whose forwarding headers are believed, such as `127.0.0.1/32`."
+        (), setting.networks, "Networks of proxies whose forwarding headers are believed, such as `127.0.0.1/32`."
     )
     proxy_headers: str = _setting(
         "x-forwarded",
-        _one_of("x-forwarded", "forwarded"),
+        setting.one_of("x-forwarded", "forwarded"),
         "What they write: `X-Forwarded-For`, `-Proto` and `-Host`, or `Forwarded` (RFC 7239). The other is not read.",
     )
     max_connections: int | None = _setting(
-        100_000, _or_none(_number(1, 10**7)), "Streams open at once; `none` sets no limit."
+        100_000, setting.or_none(setting.number(1, 10**7)), "Streams open at once; `none` sets no limit."
     )
     max_connections_per_address: int | None = _setting(
-        None, _or_none(_number(1, 10**7)), "The same of one address; behind a proxy set `trusted_proxies` as well."
+        None,
+        setting.or_none(setting.number(1, 10**7)),
+        "The same of one address; behind a proxy set `trusted_proxies` as well.",
     )
     max_connections_per_subject: int | None = _setting(
-        None, _or_none(_number(1, 10**7)), "The same of one key, or of one `sub` of tokens."
+        None, setting.or_none(setting.number(1, 10**7)), "The same of one key, or of one `sub` of tokens."
     )
-    max_stream_channels: int = _setting(100, _number(1, 250), "Channels and patterns of one stream.")
+    max_stream_channels: int = _setting(100, setting.number(1, 250), "Channels and patterns of one stream.")
     connect_rate: int | None = _setting(
-        None, _or_none(_number(1, 10**6)), "Streams that one address may open a second; `none` sets no limit."
+        None,
+        setting.or_none(setting.number(1, 10**6)),
+        "Streams that one address may open a second; `none` sets no limit.",
     )
-    connect_burst: int = _setting(100, _number(1, 10**7), "Streams that it may open at once after a pause.")
+    connect_burst: int = _setting(100, setting.number(1, 10**7), "Streams that it may open at once after a pause.")
     publish_rate: int | None = _setting(
-        None, _or_none(_number(1, 10**7)), "Events that one key or token may publish a second; `none` sets no limit."
+        None,
+        setting.or_none(setting.number(1, 10**7)),
+        "Events that one key or token may publish a second; `none` sets no limit.",
     )
-    publish_burst: int = _setting(1000, _number(1, 10**7), "Events that it may publish at once after a pause.")
+    publish_burst: int = _setting(1000, setting.number(1, 10**7), "Events that it may publish at once after a pause.")
     allow_networks: tuple[str, ...] = _setting(
-        (), _networks, "Private networks that webhooks may be sent to, such as `10.0.0.0/8` or `127.0.0.1/32:8080`."
+        (),
+        setting.networks,
+        "Private networks that webhooks may be sent to, such as `10.0.0.0/8` or `127.0.0.1/32:8080`.",
     )
     deny_networks: tuple[str, ...] = _setting(
-        (), _networks, "Networks that webhooks are never sent to; wins over `allow_networks`."
+        (), setting.networks, "Networks that webhooks are never sent to; wins over `allow_networks`."
     )
     outbound_proxy: str | None = _setting(
         None,
-        _or_none(_proxy),
+        setting.or_none(setting.proxy),
         "Forward proxy that webhooks leave through, `http://[USER:PASSWORD@]HOST:PORT`; see"
         " [webhooks out](webhooks-out.md#leave-through-a-proxy).",
         secret=True,
     )
     proxy_exceptions: tuple[str, ...] = _setting(
-        (), _networks, "Networks that are contacted directly although there is an `outbound_proxy`."
+        (), setting.networks, "Networks that are contacted directly although there is an `outbound_proxy`."
     )
     retention_age: float | None = _setting(
-        30 * 86400.0, _or_none(_duration(60, 100 * 365 * 86400.0)), "How long events are kept; `none` keeps them all."
+        30 * 86400.0,
+        setting.or_none(setting.duration(60, 100 * 365 * 86400.0)),
+        "How long events are kept; `none` keeps them all.",
     )
     retention_count: int | None = _setting(
-        None, _or_none(_number(1, 10**11)), "How many events are kept at most; `none` sets no limit."
+        None, setting.or_none(setting.number(1, 10**11)), "How many events are kept at most; `none` sets no limit."
     )
     body_retention: float | None = _setting(
         None,
-        _or_none(_duration(60, 100 * 365 * 86400.0)),
+        setting.or_none(setting.duration(60, 100 * 365 * 86400.0)),
         "How long the data of events is kept; after that an event only shows that it happened. `none` sets no limit.",
     )
-    max_event_bytes: int = _setting(2**20, _size(1024, 64 * 2**20), "Largest data of one published event.")
+    max_event_bytes: int = _setting(2**20, setting.size(1024, 64 * 2**20), "Largest data of one published event.")
     max_webhook_bytes: int = _setting(
-        25 * 2**20, _size(1024, 256 * 2**20), "Largest body of a received webhook; GitHub's maximum is the default."
+        25 * 2**20,
+        setting.size(1024, 256 * 2**20),
+        "Largest body of a received webhook; GitHub's maximum is the default.",
     )
-    max_batch_events: int = _setting(1000, _number(1, 10_000), "Most events in one array.")
+    max_batch_events: int = _setting(1000, setting.number(1, 10_000), "Most events in one array.")
     disable_after: float | None = _setting(
         5 * 86400.0,
-        _or_none(_duration(60, 365 * 86400.0)),
+        setting.or_none(setting.duration(60, 365 * 86400.0)),
         "An endpoint to which nothing has arrived for this long is disabled; `none` never disables one for that.",
     )
-    heartbeat_s: float = _setting(15.0, _duration(1, 3600), "A silent stream gets a sign of life this often.")
-    drain_s: float = _setting(10.0, _duration(0, 600), "How long open streams and attempts may take at shutdown.")
+    heartbeat_s: float = _setting(15.0, setting.duration(1, 3600), "A silent stream gets a sign of life this often.")
+    drain_s: float = _setting(
+        10.0, setting.duration(0, 600), "How long open streams and attempts may take at shutdown."
+    )
     token_lifetime: float = _setting(
-        3600.0, _duration(1, 30 * 86400.0), "How long a minted token is valid if its request does not say."
+        3600.0, setting.duration(1, 30 * 86400.0), "How long a minted token is valid if its request does not say."
     )
     max_token_lifetime: float = _setting(
-        86400.0, _duration(1, 365 * 86400.0), "The longest a minted token may be valid."
+        86400.0, setting.duration(1, 365 * 86400.0), "The longest a minted token may be valid."
     )
     admin_key_file: str = _setting(
         "hookbrook-admin.key",
-        _text,
+        setting.text,
         "File of mode 0600 that gets the first admin key if there is no terminal to show it on.",
     )
-    log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "The least severe lines to log.")
-    log_format: str = _setting("text", _one_of("text", "json"), "Log lines for people or for programs.")
+    log_level: str = _setting(
+        "info", setting.one_of("debug", "info", "warning", "error"), "The least severe lines to log."
+    )
+    log_format: str = _setting("text", setting.one_of("text", "json"), "Log lines for people or for programs.")
 
     #: The working folder, which relative paths start from.
     folder: Path = Path()
@@ -361,7 +254,9 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], folder: Path) 
         environ: the environment.
         folder: the working folder; hookbrook.toml is looked for here, and relative paths start here.
     """
-    readers: dict[str, Reader] = {each.name: each.metadata["read"] for each in fields(Settings) if each.metadata}
+    readers: dict[str, setting.Reader] = {
+        each.name: each.metadata["read"] for each in fields(Settings) if each.metadata
+    }
     file_name, document = _read_file(flags, environ, folder)
     values: dict[str, Any] = {}
     for key, value in document.items():
@@ -392,7 +287,7 @@ def _read_file(flags: Mapping[str, object], environ: Mapping[str, str], folder: 
         raise ConfigError("config", f"{path} is not TOML: {exc}") from exc
 
 
-def _variables(environ: Mapping[str, str], readers: Mapping[str, Reader]) -> dict[str, str]:
+def _variables(environ: Mapping[str, str], readers: Mapping[str, setting.Reader]) -> dict[str, str]:
     """Variable -> setting, for those that are set to something."""
     found = {}
     for variable, value in environ.items():
@@ -409,13 +304,13 @@ def _variables(environ: Mapping[str, str], readers: Mapping[str, Reader]) -> dic
     return found
 
 
-def _known(name: str, readers: Mapping[str, Reader]) -> Reader:
+def _known(name: str, readers: Mapping[str, setting.Reader]) -> setting.Reader:
     if name not in readers:
         raise ConfigError(f"--{name.replace('_', '-')}", f"is not a setting{nearest(name, list(readers))}")
     return readers[name]
 
 
-def _read(key: str, read: Reader, value: object) -> Any:
+def _read(key: str, read: setting.Reader, value: object) -> Any:
     try:
         return read(value)
     except ValueError as exc:
