@@ -5,7 +5,8 @@
     ├── StoreError                the store cannot do what was asked
     │   ├── StoreFull       507   no room on the disk; nothing was written
     │   ├── StoreUnavailable 503  locked, read-only or closed
-    │   └── StoreDamaged    503   the file is not a database, or its pages are broken
+    │   ├── StoreDamaged    503   the file is not a database, or its pages are broken
+    │   └── StaleRouting    503   matched against routes that have changed since; never reaches a caller
     └── Refused                   the caller's request cannot be carried out (RFC 9457 problem)
         ├── BadRequest      400   cannot be read at all
         ├── Unauthorized    401   no credential, or one that does not hold
@@ -13,7 +14,10 @@
         ├── NotFound        404
         ├── MethodNotAllowed 405
         ├── NotAcceptable   406
-        ├── Conflict        409   the same id with other content; declared in hookbrook.toml
+        ├── Conflict        409   declared in hookbrook.toml
+        │   └── BatchConflict     one event contradicts what the log has
+        │       ├── IdConflict    the same id with other content
+        │       └── ChannelClosed its publisher has finished the channel
         ├── Gone            410   a cursor of another log, or older than what is kept
         ├── TooLarge        413   over a named limit of bytes
         ├── UnsupportedMedia 415
@@ -107,6 +111,10 @@ class StoreDamaged(StoreError):
     title = "The store is damaged"
 
 
+class StaleRouting(StoreError):
+    """The events were matched against routes that have changed since: read the routes, match and append again."""
+
+
 class Refused(Problem):
     """The caller's own request is at fault; nothing of it was applied."""
 
@@ -155,6 +163,40 @@ class Conflict(Refused):
     status = 409
     slug = "conflict"
     title = "Conflict"
+
+
+class BatchConflict(Conflict):
+    """One event of a batch contradicts what the log has. `index` is its place in the batch, `field` what is wrong."""
+
+    field = ""
+    message = ""
+
+    def __init__(self, detail: str, index: int) -> None:
+        super().__init__(detail)
+        self.index = index
+
+
+class IdConflict(BatchConflict):
+    """An id that the log already has, with other content."""
+
+    field = "id"
+    message = "was already used for an event with other content"
+
+    def __init__(self, index: int, event_id: str) -> None:
+        super().__init__(f"The id {event_id!r} was already used for an event with other content.", index)
+
+
+class ChannelClosed(BatchConflict):
+    """An event for a channel that was finished."""
+
+    slug = "channel-closed"
+    title = "The channel is closed"
+    field = "channel"
+    message = "was closed by its publisher"
+
+    def __init__(self, index: int, channel: str) -> None:
+        super().__init__(f"The channel {channel!r} was closed by its publisher; nothing can be published to it.", index)
+        self.extra = {"channel": channel}
 
 
 class Gone(Refused):

@@ -14,15 +14,8 @@ from hypothesis import strategies as st
 from hookbrook.core.channel import matches, matches_any
 from hookbrook.core.delivery import Attempt, Happening, Outcome
 from hookbrook.core.event import Event
-from hookbrook.store.base import (
-    SEEN_WINDOW_US,
-    ChannelClosed,
-    ChannelTrim,
-    IdConflict,
-    Lost,
-    Query,
-    Store,
-)
+from hookbrook.errors import ChannelClosed, IdConflict
+from hookbrook.store.base import SEEN_WINDOW_US, ChannelTrim, Lost, Query, Store
 
 from .conftest import (
     SECOND_US,

@@ -4,8 +4,8 @@ import pytest
 
 from hookbrook.core.delivery import Attempt, Delivery, Happening, NewDelivery, Outcome, State
 from hookbrook.core.job import Job, JobKind
-from hookbrook.errors import Conflict
-from hookbrook.store.base import DeliveryQuery, IdConflict, Piece, Query, Store
+from hookbrook.errors import Conflict, IdConflict
+from hookbrook.store.base import DeliveryQuery, Piece, Query, Store
 
 from .conftest import SECOND_US, START_US, Clock, append, endpoint, event, events, owes, read_all
 

@@ -15,8 +15,8 @@ from hookbrook.core.channel import matches_any
 from hookbrook.core.cursor import Cursor
 from hookbrook.core.delivery import Attempt, Happening, Outcome, State
 from hookbrook.core.event import Event, NewEvent
-from hookbrook.errors import StoreUnavailable
-from hookbrook.store.base import SEEN_WINDOW_US, Bounds, IdConflict, Query, StaleRouting, Store
+from hookbrook.errors import IdConflict, StaleRouting, StoreUnavailable
+from hookbrook.store.base import SEEN_WINDOW_US, Bounds, Query, Store
 
 from .conftest import (
     SECOND_US,

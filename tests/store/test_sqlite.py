@@ -20,8 +20,8 @@ from hookbrook.core.cursor import Cursor
 from hookbrook.core.delivery import NewDelivery
 from hookbrook.core.endpoint import Endpoint
 from hookbrook.core.event import Appended, NewEvent
-from hookbrook.errors import ConfigError, Conflict, StoreDamaged, StoreError, StoreFull, StoreUnavailable
-from hookbrook.store.base import Query, StaleRouting
+from hookbrook.errors import ConfigError, Conflict, StaleRouting, StoreDamaged, StoreError, StoreFull, StoreUnavailable
+from hookbrook.store.base import Query
 from hookbrook.store.sqlite import SqliteStore
 from hookbrook.store.sqlite.connection import APPLICATION_ID, migration_scripts
 

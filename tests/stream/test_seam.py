@@ -22,7 +22,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from hookbrook.core.channel import matches_any
 from hookbrook.core.event import Event
 from hookbrook.core.sse import Frame, Parser
-from hookbrook.store.base import ChannelClosed, ChannelTrim, Query
+from hookbrook.errors import ChannelClosed
+from hookbrook.store.base import ChannelTrim, Query
 from hookbrook.stream import position
 from hookbrook.stream.position import Start
 from hookbrook.stream.reader import Mode

@@ -17,14 +17,13 @@ from hookbrook.core.event import JSON_TYPE, Appended, NewEvent
 from hookbrook.core.ids import ID_BYTES, MAX_ID_LENGTH, check_id, new_id
 from hookbrook.core.key import Scope as KeyScope
 from hookbrook.core.publication import Press, parse_array, parse_cloud_event, parse_cloud_events, parse_one
-from hookbrook.errors import BadRequest, FieldError, Invalid, Problem, TooLarge, UnsupportedMedia
+from hookbrook.errors import BadRequest, BatchConflict, FieldError, Invalid, Problem, TooLarge, UnsupportedMedia
 from hookbrook.http.answer import answer
 from hookbrook.http.auth import Principal
 from hookbrook.http.body import read_body
 from hookbrook.http.gateway import Gateway
 from hookbrook.http.problems import ClientGone, Receive, Scope, Send
 from hookbrook.http.query import QueryString
-from hookbrook.store.base import BatchConflict
 
 CHANNELS = "/v1/channels/"
 EVENTS = "/v1/events"

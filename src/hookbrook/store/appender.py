@@ -12,7 +12,8 @@ from functools import partial
 from hookbrook.core.delivery import NewDelivery
 from hookbrook.core.entropy import Entropy
 from hookbrook.core.event import Appended, NewEvent
-from hookbrook.store.base import Log, StaleRouting
+from hookbrook.errors import StaleRouting
+from hookbrook.store.base import Log
 from hookbrook.store.catalog import Catalog
 from hookbrook.store.matcher import Matcher
 

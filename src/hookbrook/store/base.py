@@ -24,7 +24,6 @@ from hookbrook.core.key import ApiKey
 from hookbrook.core.registration import MAX_DEDUPE_WINDOW_S
 from hookbrook.core.revocation import Revocation
 from hookbrook.core.source import Source
-from hookbrook.errors import Conflict, StoreError
 
 #: Called in the event loop with the events of one commit, in seq order. Must not block and must not raise.
 Listener = Callable[[Sequence[Event]], None]
@@ -36,44 +35,6 @@ SEEN_WINDOW_US = MAX_DEDUPE_WINDOW_S * 1_000_000
 NO_CHANGES: Mapping[str, int | None] = MappingProxyType({})
 
 R = TypeVar("R", Source, Endpoint, ApiKey, Revocation, Job, EventType)
-
-
-class StaleRouting(StoreError):
-    """The events were matched against routes that have changed since: read the routes, match and append again."""
-
-
-class BatchConflict(Conflict):
-    """One event of a batch contradicts what the log has. `index` is its place in the batch, `field` what is wrong."""
-
-    field = ""
-    message = ""
-
-    def __init__(self, detail: str, index: int) -> None:
-        super().__init__(detail)
-        self.index = index
-
-
-class IdConflict(BatchConflict):
-    """An id that the log already has, with other content."""
-
-    field = "id"
-    message = "was already used for an event with other content"
-
-    def __init__(self, index: int, event_id: str) -> None:
-        super().__init__(f"The id {event_id!r} was already used for an event with other content.", index)
-
-
-class ChannelClosed(BatchConflict):
-    """An event for a channel that was finished."""
-
-    slug = "channel-closed"
-    title = "The channel is closed"
-    field = "channel"
-    message = "was closed by its publisher"
-
-    def __init__(self, index: int, channel: str) -> None:
-        super().__init__(f"The channel {channel!r} was closed by its publisher; nothing can be published to it.", index)
-        self.extra = {"channel": channel}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

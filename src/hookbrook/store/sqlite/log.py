@@ -12,7 +12,7 @@ import msgspec
 from hookbrook.core.cursor import Epoch, Epochs
 from hookbrook.core.delivery import NewDelivery, State
 from hookbrook.core.event import Appended, Event, NewEvent
-from hookbrook.store.base import BatchConflict, ChannelClosed, IdConflict, StaleRouting
+from hookbrook.errors import BatchConflict, ChannelClosed, IdConflict, StaleRouting
 from hookbrook.store.sqlite import channels
 from hookbrook.store.sqlite.channels import Name
 from hookbrook.store.sqlite.lines import Line, line_up
