@@ -102,11 +102,12 @@ async def test_no_connection_but_the_writers_checkpoints_or_commits(tmp_path: Pa
             await asyncio.gather(*[store.routes() for _ in range(READERS)])
             await erase(store, f"e{number}")
     await store.close()
-    of_writer, *of_readers = said
+    of_writer, *rest = said
     assert any("wal_checkpoint" in each for each in of_writer)
-    for statements in of_readers:
-        assert statements != []
-        assert [each for each in statements if "checkpoint" in each or "COMMIT" in each] == []
+    # Which of the threads reads is up to them.
+    of_readers = [each for statements in rest for each in statements]
+    assert of_readers != []
+    assert [each for each in of_readers if "checkpoint" in each or "COMMIT" in each] == []
 
 
 async def test_erasing_waits_for_no_pause_in_what_is_published(tmp_path: Path, store: SqliteStore) -> None:
