@@ -194,19 +194,48 @@ async def test_both_ways_answer_alike(
 
 
 async def test_a_single_event_that_came_whole_takes_the_short_way(tmp_path: Path) -> None:
-    taken: list[bool] = []
+    asked: list[Exchange] = []
 
-    def noting(app: App) -> Shortcut:
-        return lambda exchange: taken.append(app.shortcut(exchange)) or taken[-1]  # type: ignore[func-returns-value]
+    def short() -> list[bool]:
+        return [exchange.task is None for exchange in asked]
 
-    async with serving(tmp_path, noting) as server:
-        for name, short in [("an event", True), ("a raw body", True), ("an array", False), ("no JSON", False)]:
-            taken.clear()
+    async with serving(tmp_path, lambda app: _noting(app, asked)) as server:
+        for name, is_short in [("an event", True), ("a raw body", True), ("an array", False), ("no JSON", False)]:
+            asked.clear()
             await answers(server, EXCHANGES[name][:1], packets=whole)
-            assert taken == [short], name
-        taken.clear()
+            assert short() == [is_short], name
+        asked.clear()
         await answers(server, EXCHANGES["webhooks"][:3], packets=whole)
-        assert taken == [False, True, True]
+        assert short() == [False, True, True]
+
+
+def _noting(app: App, asked: list[Exchange]) -> Shortcut:
+    def shortcut(exchange: Exchange | Visitor) -> bool:
+        assert isinstance(exchange, Exchange)
+        asked.append(exchange)
+        return app.shortcut(exchange)
+
+    return shortcut
+
+
+async def test_who_leaves_before_his_turn_is_not_asked_about_by_the_ordinary_way(tmp_path: Path) -> None:
+    asked: list[Exchange] = []
+
+    def leaving(app: App) -> Shortcut:
+        noting = _noting(app, asked)
+
+        def shortcut(exchange: Exchange | Visitor) -> bool:
+            assert isinstance(exchange, Exchange)
+            taken = noting(exchange)
+            exchange._connection.transport.abort()
+            exchange.lose()
+            return taken
+
+        return shortcut
+
+    async with serving(tmp_path, leaving) as server:
+        assert await answers(server, EXCHANGES["no JSON"], packets=whole) == []
+    assert [exchange.task for exchange in asked] == [None]
 
 
 class _Forgetful:
