@@ -36,6 +36,16 @@ ALGORITHMS: Mapping[str, str] = {
     "ecdsa_p256": "ECDSA on the curve P-256 with SHA-256",
     "rsa_sha256": "RSA (PKCS #1 v1.5) with SHA-256",
 }
+#: What each scheme of a fetched certificate signs.
+CERTIFIED: Mapping[str, str] = {
+    "sns": "Named fields of the body",
+    "paypal": "The transmission's id and time, the webhook's id and the CRC-32 of the raw body, joined by `|`",
+}
+CHECKSUM = (
+    "A CRC-32 finds a body that was changed by mistake, but is no protection from somebody who has seen a signed "
+    "webhook: it is easy to write another body with the same sum. Keep PayPal's webhooks, and logs of their headers, "
+    "to yourself."
+)
 UNITS: Mapping[str, str] = {
     "s": "seconds since 1970",
     "ms": "milliseconds since 1970",
@@ -117,6 +127,8 @@ def _secrets(row: Row) -> str:
     match row.verify:
         case Unsigned():
             return ""
+        case Certificate(scheme="paypal"):
+            return " --secret WEBHOOKID"
         case Certificate():
             return " --secret arn:aws:sns:REGION:ACCOUNT:TOPIC"
         case Token(encoding="base64"):
@@ -154,8 +166,12 @@ def _signed(row: Row) -> Iterator[str]:
             yield f"It is judged by `exp` and `nbf` as of its arrival{aged}; clocks may differ by {recipe.leeway_s} s."
         case Certificate() as recipe:
             hosts = ", ".join(f"`{host}`" for host in recipe.hosts)
-            yield f"Named fields of the body, by a certificate that is fetched from {hosts} and from nowhere else."
-            yield _window(recipe.timestamp)
+            what = CERTIFIED[recipe.scheme]
+            yield f"{what}, by a certificate that is fetched from {hosts} and from nowhere else."
+            if recipe.timestamp is not None:
+                yield _window(recipe.timestamp)
+            if recipe.scheme == "paypal":
+                yield CHECKSUM
         case Unsigned():
             yield "Nothing. Whoever knows the address can send, and every event is kept as unverified."
     covered = ", ".join(row.covers)

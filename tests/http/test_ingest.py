@@ -510,6 +510,30 @@ async def test_a_certificate_is_fetched_and_a_subscription_confirmed(house: Hous
     assert gone.status == 500, "a failure that Amazon tries again"
 
 
+async def test_paypals_certificate_is_fetched_from_paypal_alone(house: House) -> None:
+    pem = documented.certificate(documented.PAYPAL_KEY)
+    page = Response(status=200, headers=(), body=pem, address="127.0.0.1:443", timing=Timing(total=1))
+    shelf = Shelf({documented.PAYPAL_CERTIFICATE_URL: page})
+    house.clock.now = int(time.time()) * SECOND  # the certificate is of today
+    door = Problems(Ingest(house.gateway, shelf))
+    await house.source(provider="paypal", secrets=["9XL90610J3647323C"])
+    message = documented.paypal("9XL90610J3647323C", '{"id":"WH-1","event_type":"A.B"}', house.clock.now // SECOND)
+
+    async def sent(path: str = "/in/in", **headers: str) -> Answer:
+        return await call(door, "POST", path, body=message.body.encode(), headers={**message.headers, **headers})
+
+    assert (await sent()).json()["duplicate"] is False
+    assert (await sent()).json()["duplicate"] is True
+    elsewhere = await sent(**{"PAYPAL-CERT-URL": "https://evil.example/v1/notifications/certs/CERT-1"})
+    assert elsewhere.status == 401
+    assert shelf.asked == [documented.PAYPAL_CERTIFICATE_URL]
+    wrong = await sent(**{"PAYPAL-TRANSMISSION-ID": "another"})
+    unknown = await sent("/in/nobody")
+    assert (wrong.status, wrong.body) == (unknown.status, unknown.body)
+    [event] = await house.events()
+    assert event.type == "A.B"
+
+
 async def test_a_batch_that_is_kept_unverified_stays_the_one_body_that_it_was(house: House) -> None:
     await house.source(provider="gocardless", secrets=[SECRET], enforce=False)
     body = b'{"events":[{"id":"EV1"},{"id":"EV2"}]}'

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -181,6 +182,26 @@ def qstash(secret: str, body: str, sent_at: int) -> Sent:
         "body": base64.urlsafe_b64encode(hashlib.sha256(body.encode()).digest()).decode(),
     }
     return Sent(headers={"Upstash-Signature": jwt.encode(claims, secret, "HS256")}, body=body)
+
+
+# PayPal: one key signs for all, and the secret is the webhook's id.
+
+PAYPAL_KEY = "PayPal"
+PAYPAL_CERTIFICATE_URL = "https://api.paypal.com/v1/notifications/certs/CERT-360caa42-fca2a594-a5cafa77"
+
+
+def paypal(secret: str, body: str, sent_at: int, key: str = PAYPAL_KEY) -> Sent:
+    id_ = "d938e770-8046-11e6-8103-6b62a8a99ac4"
+    time = datetime.fromtimestamp(sent_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    signed = f"{id_}|{time}|{secret}|{zlib.crc32(body.encode())}".encode()
+    headers = {
+        "PAYPAL-TRANSMISSION-ID": id_,
+        "PAYPAL-TRANSMISSION-TIME": time,
+        "PAYPAL-TRANSMISSION-SIG": base64.b64encode(rsa_key(key).sign(signed, padding.PKCS1v15(), SHA256())).decode(),
+        "PAYPAL-CERT-URL": PAYPAL_CERTIFICATE_URL,
+        "PAYPAL-AUTH-ALGO": "SHA256withRSA",
+    }
+    return Sent(headers=headers, body=body)
 
 
 # Amazon SNS: the certificate stands for the key, and a topic for the secret.

@@ -34,6 +34,7 @@ SECRETS = {
     "adyen": "00ff",
     "adyen-platform": "00ff",
     "amazon-sns": documented.TOPIC,
+    "paypal": "9XL90610J3647323C",
 }
 #: What stands in such places.
 USUAL = (
@@ -48,6 +49,8 @@ USUAL = (
     b"v0=" + b"ab" * 32,
     b"ab" * 64,
     base64.b64encode(bytes(64)),
+    documented.PAYPAL_CERTIFICATE_URL.encode(),
+    b"SHA256withRSA",
     b"Bearer " + SECRET.encode(),
     b"Basic " + base64.b64encode(SECRET.encode()),
     b"eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjk5OTk5OTk5OTl9." + b"A" * 43,

@@ -230,6 +230,32 @@ def _stream(secret: str, sent: Sent) -> bool:
     return StreamChat("key", secret).verify_webhook(sent.body.encode(), sent.headers["X-Signature"])
 
 
+def _paypal(secret: str, sent: Sent) -> bool:
+    """It wants Django's settings, and asks for the certificate by httpx; both are given to it here."""
+    import django
+    import httpx
+    from django.conf import settings
+    from django.http import HttpRequest
+
+    if not settings.configured:
+        settings.configure(INSTALLED_APPS=["django.contrib.contenttypes", "paypal_checkout"], LOGGING_CONFIG=None)
+        django.setup()
+    from paypal_checkout.config import PayPalConfig
+    from paypal_checkout.webhooks.verify import signature_headers, verify_offline
+
+    request = HttpRequest()
+    request.META = {f"HTTP_{name.replace('-', '_')}": value for name, value in sent.headers.items()}
+    pem = documented.certificate(documented.PAYPAL_KEY)
+    return bool(
+        verify_offline(
+            config=PayPalConfig(client_id="a", client_secret="b", webhook_id=secret),
+            headers=signature_headers(request),
+            body=sent.body.encode(),
+            transport=httpx.MockTransport(lambda _: httpx.Response(200, content=pem)),
+        )
+    )
+
+
 ADYEN_BODY = json.dumps(
     {
         "live": "false",
@@ -312,6 +338,14 @@ PYTHON_JUDGES = [
         sign=documented.messagebird,
         accepts=_messagebird,
         stale_s=400,
+    ),
+    Judge(
+        provider="paypal",
+        name="dj-paypal-checkout (PyPI)",
+        sign=documented.paypal,
+        accepts=_paypal,
+        secrets=("9XL90610J3647323C", "9XL90610J3647323D"),
+        certificate=documented.certificate(documented.PAYPAL_KEY),
     ),
     Judge(
         provider="razorpay",

@@ -227,6 +227,21 @@ async def test_a_flood_of_addresses_is_fetched_few_at_a_time_and_forgotten() -> 
     assert len(shelf.asked) - before >= 200 - MAX_KEPT
 
 
+async def test_what_is_known_neither_waits_behind_forged_addresses_nor_is_forgotten_for_them() -> None:
+    shelf = Shelf({"https://a/x.pem": page(b"pem")})
+    certificates = Certificates(shelf, lambda: 0)
+    await certificates.get("https://a/x.pem")
+    forged = [asyncio.create_task(certificates.get(f"https://a/{index}.pem")) for index in range(2 * MAX_KEPT)]
+    await asyncio.sleep(0)
+    found = asyncio.create_task(certificates.get("https://a/x.pem"))
+    await asyncio.sleep(0)
+    assert found.done()
+    failed = await asyncio.gather(*forged, return_exceptions=True)
+    assert all(isinstance(each, Problem) for each in failed)
+    assert await certificates.get("https://a/x.pem") == b"pem"
+    assert shelf.asked.count("https://a/x.pem") == 1
+
+
 async def test_without_a_fetch_there_is_no_certificate() -> None:
     with pytest.raises(Problem):
         await Certificates(None, lambda: 0).get("https://a/x.pem")

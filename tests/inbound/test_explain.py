@@ -272,6 +272,13 @@ def test_another_topic_of_amazon_is_named(rows: Mapping[str, Row]) -> None:
     assert documented.TOPIC in finding.sentence
 
 
+def test_what_paypal_sends_is_known_by_its_headers(rows: Mapping[str, Row]) -> None:
+    sent = documented.paypal("9XL90610J3647323C", "{}", NOW)
+    finding = find(rows, "github", [(name.encode(), value.encode()) for name, value in sent.headers.items()])
+    assert finding.cause == Cause.WRONG_PROVIDER
+    assert "`paypal`" in finding.sentence
+
+
 def test_a_wrong_secret_or_a_huge_body_ends_in_the_honest_answer(rows: Mapping[str, Row]) -> None:
     finding = find(rows, "stripe", stripe(BODY, "other"))
     assert found(finding) == (Cause.WRONG_SECRET, False)

@@ -141,6 +141,7 @@ def test_good_secrets_pass() -> None:
     check_secrets(row("standard-webhooks"), [SECRET, SECRET.removeprefix("whsec_"), "whsec_YWJj", "whsec_YWI"])
     check_secrets(row("bearer"), ["a b"])
     check_secrets(row("none"), [])
+    check_secrets(row("paypal"), ["9XL90610J3647323C"])
     assert isinstance(row("bearer").verify, Token)
 
 
@@ -158,6 +159,8 @@ def test_good_secrets_pass() -> None:
         ("discord", "00" * 31, "no public key of the kind ed25519"),
         ("telnyx", "TUlHZk1BMEdDU3FHU0liM0RRRUJBUVVBQTRHTkFEQ0JpUUtCZ1FE", "no public key of the kind ed25519"),
         ("sendgrid", documented.ed25519_public_base64("x"), "no public key of the kind ecdsa_p256"),
+        ("paypal", "EGnHDxD_qRPdaLdZz8iCr8N7", "not the id of a webhook"),
+        ("paypal", "WEBHOOK_ID", "not the id of a webhook"),
         ("basic", "a-password-alone", "`name:password`"),
         ("postmark", "a-password-alone", "`name:password`"),
     ],

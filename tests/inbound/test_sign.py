@@ -25,8 +25,10 @@ from hookbrook.inbound.verdict import Reason
 from hookbrook.inbound.verify import verify
 
 MONTH_S = 30 * 86_400
-BY_NAME = {str(judge): judge for judge in PYTHON_JUDGES}
-SIGNABLE_NODE = {name: facts for name, facts in NODE_JUDGES.items() if facts["provider"] != "amazon-sns"}
+#: Nobody but they can sign by their certificates.
+CERTIFIED = ("amazon-sns", "paypal")
+BY_NAME = {str(judge): judge for judge in PYTHON_JUDGES if judge.provider not in CERTIFIED}
+SIGNABLE_NODE = {name: facts for name, facts in NODE_JUDGES.items() if facts["provider"] not in CERTIFIED}
 
 
 def ed25519_hex(secret: str) -> str:
@@ -141,7 +143,7 @@ def test_every_row_but_those_by_certificate_can_be_signed_and_is_then_accepted(r
         verdict = verify(row, [held_for(row)], signed, now=now)
         if not verdict.ok:
             refused[row.id] = f"{verdict.reason} {verdict.detail}"
-    assert refused == {"amazon-sns": "certificate"}
+    assert refused == dict.fromkeys(CERTIFIED, "certificate")
 
 
 def test_what_is_not_signed_keeps_its_bytes_its_order_and_its_repetition(rows: Mapping[str, Row]) -> None:
@@ -202,6 +204,7 @@ def test_the_url_is_the_one_that_the_program_is_reached_at(rows: Mapping[str, Ro
         ("linear", SECRET, b"[1]", "body"),
         ("microsoft-graph", SECRET, b'{"value":1}', "body"),
         ("amazon-sns", SECRET, b"{}", "provider"),
+        ("paypal", SECRET, b"{}", "provider"),
     ],
 )
 def test_what_cannot_be_signed_is_refused_and_the_secret_not_repeated(

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from hookbrook.inbound.place import HeaderPlace, Place
-from hookbrook.inbound.recipe import Hmac, Jwt, PublicKey, Row, Token
+from hookbrook.inbound.recipe import Certificate, Hmac, Jwt, PublicKey, Row, Token
 from hookbrook.inbound.request import Request
 from hookbrook.inbound.verdict import Refusal, Verdict
 from hookbrook.inbound.verify import Verifier
@@ -120,4 +120,6 @@ def signature_places(row: Row) -> Sequence[Place]:
     recipe = row.verify
     if isinstance(recipe, Hmac | PublicKey):
         return recipe.signature.places
+    if isinstance(recipe, Certificate):
+        return recipe.headers[:1]
     return recipe.places if isinstance(recipe, Token | Jwt) else ()

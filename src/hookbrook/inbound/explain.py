@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from hookbrook.inbound import variants
 from hookbrook.inbound.absent import absent, may_be_of, renamed
 from hookbrook.inbound.case import MAX_BODY, Case, Cause, Finding, Spent, Trial, is_signed_as
-from hookbrook.inbound.certificate import topic_of
+from hookbrook.inbound.claim import topic_of
 from hookbrook.inbound.recipe import Certificate, Hmac, Jwt, PublicKey, Row
 from hookbrook.inbound.request import Request
 from hookbrook.inbound.signed import first_present
@@ -211,7 +211,8 @@ def _other_providers(case: Case, trial: Trial) -> Iterator[Finding]:
 
 
 def _other_topic(case: Case) -> Iterator[Finding]:
-    if isinstance(case.row.verify, Certificate):
+    recipe = case.row.verify
+    if isinstance(recipe, Certificate) and recipe.scheme == "sns":
         topic = topic_of(case.request)
         if topic and topic not in case.secrets:
             yield Finding(

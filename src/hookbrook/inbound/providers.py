@@ -85,7 +85,7 @@ def _secret_problem(row: Row, secret: str) -> str:
     if row.has_verify_token and secret.startswith(VERIFY_TOKEN):
         return "" if secret != VERIFY_TOKEN else "it is empty"
     if isinstance(row.verify, Certificate):
-        return "" if secret.startswith("arn:") else "it is not the name of a topic (arn:…)"
+        return _named_problem(row.verify.scheme, secret)
     if isinstance(row.verify, Token):
         if row.verify.encoding == "base64" and ":" not in secret:
             return "it is not of the form `name:password`"
@@ -98,3 +98,10 @@ def _secret_problem(row: Row, secret: str) -> str:
         except ValueError as exc:
             return str(exc)
     return ""
+
+
+def _named_problem(scheme: str, secret: str) -> str:
+    if scheme == "sns":
+        return "" if secret.startswith("arn:") else "it is not the name of a topic (arn:…)"
+    # As PayPal describes its ids. By WEBHOOK_ID, which is none, its simulator signs for anybody.
+    return "" if secret.isascii() and secret.isalnum() else "it is not the id of a webhook (letters and digits)"

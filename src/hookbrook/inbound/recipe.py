@@ -31,6 +31,11 @@ CHALLENGE_WORDS = frozenset(("value", "hmac:hex", "hmac:base64"))
 #: and travels in a URL, so that a signature by it proves nothing.
 VERIFY_TOKEN = "verify_token:"  # noqa: S105 - the prefix of one
 
+#: In which PayPal sends the signature, the transmission's id and time, the certificate's address and the algorithm.
+PAYPAL_HEADERS = tuple(
+    parse_place(f"header:PAYPAL-{name}")
+    for name in ("TRANSMISSION-SIG", "TRANSMISSION-ID", "TRANSMISSION-TIME", "CERT-URL", "AUTH-ALGO")
+)
 
 # RFC 9110 section 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -145,20 +150,31 @@ class Jwt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 class Certificate(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="certificate", tag_field="recipe"
 ):
-    """R5: a signature by a certificate that is fetched. The source's secrets are the topics that it may be about.
+    """R5: a signature by a certificate that is fetched.
 
-    What is signed, and how, only code can say; there is Amazon SNS's.
+    What is signed, and how, only code can say (`claim`). The source's secrets say what it may be about: the topics of
+    Amazon SNS, or the ids of PayPal's webhooks.
     """
 
-    scheme: Literal["sns"]
+    scheme: Literal["sns", "paypal"]
     #: Where certificates may lie; `*` is one label of the name.
     hosts: tuple[str, ...]
-    timestamp: Timestamp
-    covers: ClassVar[tuple[str, ...]] = ("timestamp", "id", "fields")
+    #: None: PayPal's, whose retries come for days.
+    timestamp: Timestamp | None = None
+
+    @property
+    def covers(self) -> tuple[str, ...]:
+        # PayPal signs a checksum of the body. See docs/webhooks-in.md for what that is worth.
+        return ("body",) if self.scheme == "paypal" else ("timestamp", "id", "fields")
+
+    @property
+    def headers(self) -> Sequence[Place]:
+        """Where what the proof needs stands, the signature first; none if it is in the body."""
+        return PAYPAL_HEADERS if self.scheme == "paypal" else ()
 
     @property
     def places_read(self) -> Sequence[Place]:
-        return self.timestamp.places
+        return (*self.headers, *(self.timestamp.places if self.timestamp else ()))
 
 
 class Unsigned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="none", tag_field="recipe"):
