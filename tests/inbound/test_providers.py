@@ -86,6 +86,11 @@ def test_an_operator_can_add_replace_and_extend_rows() -> None:
         ),
         ({"acme": {**acme()["acme"], "split": "xml"}}, "providers.acme", "`split`"),
         ({"acme": {**acme()["acme"], "split": "form:"}}, "providers.acme", "`split`"),
+        (
+            {"acme": {"title": "A", "verify": {"recipe": "certificate", "scheme": "sns", "hosts": ["a.example"]}}},
+            "providers.acme.verify",
+            "needs a `timestamp`",
+        ),
         ({"acme": {"title": "A"}}, "providers.acme", "verify"),
         ({"acme": {**acme()["acme"], "type": "{body."}}, "providers.acme.type", "brace"),
         ({"acme": {**acme()["acme"], "checked_on": "soon"}}, "providers.acme.checked_on", "date"),

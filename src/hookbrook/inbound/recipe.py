@@ -162,6 +162,10 @@ class Certificate(
     #: None: PayPal's, whose retries come for days.
     timestamp: Timestamp | None = None
 
+    def __post_init__(self) -> None:
+        if self.scheme == "sns" and self.timestamp is None:
+            raise ValueError("the scheme sns needs a `timestamp`, or a message could be played again for ever")
+
     @property
     def covers(self) -> tuple[str, ...]:
         # PayPal signs a checksum of the body. See docs/webhooks-in.md for what that is worth.
