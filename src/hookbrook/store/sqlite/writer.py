@@ -114,6 +114,8 @@ class Writer:
         #: How many of them the last look found, and when the first of them came.
         self._gathered = 0
         self._gathering_since = 0.0
+        #: Looks in a row that found no more than the one before.
+        self._quiet = 0
         #: Jobs that are not done, and how many those were when the last transaction was.
         self._open = 0
         self._usual = 0
@@ -152,7 +154,7 @@ class Writer:
             )
         self._waiting_bytes += job.size
         if not self._handed:
-            self._gathered = 0
+            self._gathered = self._quiet = 0
             self._gathering_since = self._loop.time()
             self._loop.call_soon(self._gather)
         self._handed.append(job)
@@ -166,7 +168,9 @@ class Writer:
         enough: the others are read while it works, else loop and disk would wait for each other in turn.
         """
         before, self._gathered = self._gathered, len(self._handed)
-        is_growing = before < self._gathered < MAX_GROUP
+        # What arrived in a turn is taken in the next one (`http.express`), so one look without more says nothing yet.
+        self._quiet = 0 if before < self._gathered else self._quiet + 1
+        is_growing = self._quiet < 2 and self._gathered < MAX_GROUP
         is_small = self._open > self._gathered or 2 * self._gathered < self._usual
         if is_growing and is_small and self._loop.time() < self._gathering_since + GATHER_S:
             self._loop.call_soon(self._gather)
