@@ -43,13 +43,14 @@ async def burst(store: SqliteStore) -> None:
     await asyncio.gather(*[begin(store, f"burst{number}") for number in range(BURST)])
 
 
-async def trickle(store: SqliteStore, count: int) -> None:
-    """One event in each turn of the loop, which is so busy that the writer could well be done with each of them."""
+async def trickle(store: SqliteStore, count: int, *, turns: int = 1) -> None:
+    """One event in so many turns of the loop, which is so busy that the writer could well be done with each of them."""
     begun = []
     for number in range(count):
         begun.append(begin(store, f"drop{number}"))
         time.sleep(0.01)  # noqa: ASYNC251 - it is this that the writer must not take for leisure
-        await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
     await asyncio.gather(*begun)
 
 
@@ -64,12 +65,14 @@ async def crowd(store: SqliteStore) -> int:
     return len(begun)
 
 
+@pytest.mark.parametrize("turns", [1, 2])
 async def test_what_comes_turn_by_turn_while_many_publish_is_one_transaction(
-    store: SqliteStore, groups: list[int], monkeypatch: pytest.MonkeyPatch
+    store: SqliteStore, groups: list[int], monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
+    """Two turns are what a request takes that is read in one and taken in the next."""
     monkeypatch.setattr(writer, "GATHER_S", 60.0)
     await burst(store)
-    await trickle(store, 10)
+    await trickle(store, 10, turns=turns)
     assert groups == [BURST, 10]
 
 
