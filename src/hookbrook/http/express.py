@@ -103,8 +103,8 @@ class Express:
     def _take_all(self) -> None:
         """Take what has arrived, one after the other.
 
-        Taken each as it arrived, they would cost a tenth more: the processor has at hand what has just run, and then
-        that would be the reading of another socket.
+        Taken each as it arrived, they would cost more: the processor has at hand what has just run, and then that
+        would be the reading of another socket.
         """
         arrived, self._arrived = self._arrived, []
         for exchange, door in arrived:

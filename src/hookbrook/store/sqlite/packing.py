@@ -1,8 +1,8 @@
 """Data that is worth it lies in the file compressed, and is what it was to whoever reads it.
 
-Webhooks are kilobytes of JSON, two thirds of it names and addresses that come again and again. What a commit costs goes
-by the pages that it writes, once into the write-ahead log and once into the database, so LZ4, which takes a few
-microseconds, more than pays for itself, and the file holds some three times as many events.
+Webhooks are kilobytes of JSON, most of it names and addresses that come again and again. What a commit costs goes by
+the pages that it writes, once into the write-ahead log and once into the database, so LZ4 more than pays for itself,
+and the file holds more events.
 """
 
 import sqlite3

@@ -162,7 +162,7 @@ class Writer:
         return job.future
 
     def _gather(self) -> None:
-        """Hand over what the turns of the loop have brought, or wait while each of them brings more.
+        """Hand over what the turns of the loop have brought, or wait while at least every other brings more.
 
         While the writer is at work, waiting costs nothing. If it is not, half of all those who publish at once are
         enough: the others are read while it works, else loop and disk would wait for each other in turn.
